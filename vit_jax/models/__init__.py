@@ -1,0 +1,66 @@
+"""Models by name."""
+
+import dataclasses
+import functools
+
+import jax
+from flax import nnx
+
+from vit_jax.config import Model, height_width
+from vit_jax.errors import InputError, nearest
+from vit_jax.models.variants import NAMES, resolve
+from vit_jax.models.vit import ViT
+
+
+def list_models() -> list[str]:
+    """Return the names that papers report; any size with any patch works too ("S/8")."""
+    return list(NAMES)
+
+
+def build_model(
+    config: Model, *, num_classes: int, image_size: int | tuple[int, int], channels: int, rngs: nnx.Rngs
+) -> ViT:
+    """Return the model that a typed config describes, its parameters drawn from `rngs`."""
+    return ViT(
+        resolve(config), num_classes=num_classes, image_size=height_width(image_size), channels=channels, rngs=rngs
+    )
+
+
+def create_model(
+    name: str,
+    *,
+    num_classes: int = 1000,
+    image_size: int | tuple[int, int] = 224,
+    channels: int = 3,
+    seed: int = 0,
+    **overrides,
+) -> ViT:
+    """Return a freshly initialised model.
+
+    Args:
+        name: size `/` patch: a size of the table and any patch size, "S/8".
+        image_size: pixels, or (height, width).
+        overrides: any field of `vit_jax.config.Model`, such as `pool="gap"` or `depth=6`.
+
+    Raises:
+        InputError: the name or an override is unknown, or the patch does not divide the image.
+    """
+    fields = [field.name for field in dataclasses.fields(Model)]
+    for key in overrides:
+        if key not in fields:
+            raise InputError(f"create_model: no option {key!r}; {nearest(key, fields)}")
+    config = Model(name=name, **overrides)
+
+    facts = {"config": config, "num_classes": num_classes, "image_size": image_size, "channels": channels}
+    return nnx.merge(model_graph(**facts), init_params(jax.random.key(seed), **facts))
+
+
+@functools.partial(jax.jit, static_argnames=("config", "num_classes", "image_size", "channels"))
+def init_params(key: jax.Array, **facts) -> dict:
+    """Return the parameters that `build_model(**facts)` draws, as a plain dict, in one compiled call."""
+    return nnx.to_pure_dict(nnx.split(build_model(**facts, rngs=nnx.Rngs(params=key)))[1])
+
+
+def model_graph(**facts) -> nnx.GraphDef:
+    """Return what `nnx.merge(graph, params)` needs beside the parameters; allocates nothing."""
+    return nnx.split(nnx.eval_shape(lambda: build_model(**facts, rngs=nnx.Rngs(params=0))))[0]
