@@ -5,19 +5,18 @@ applies the overrides of the command line and checks every key and type against 
 the reference of what can be set. A config states independent facts; what follows from them is computed here.
 """
 
-import ast
 import dataclasses
 import importlib.util
 import math
 import re
 import traceback
 import types
-import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ml_collections import ConfigDict
 
+from vit_jax.coerce import coerce, literal
 from vit_jax.errors import InputError, nearest
 
 
@@ -129,6 +128,7 @@ class Config:
         total, warmup, log_every, eval_every, save_every: durations with a unit: "100st" steps, "90ep" epochs,
             "1_000_000ex" pictures, "5%" of the total.
         keep: how many of the newest checkpoints stay.
+        evaluators: names of `vit_jax.evaluators.EVALUATORS`.
     """
 
     seed: int = 0
@@ -142,6 +142,7 @@ class Config:
     save_every: str = "5%"
     keep: int = 2
     label_smoothing: float = 0.0
+    evaluators: tuple[str, ...] = ("classification",)
     model: Model = field(default_factory=Model)
     data: Data = field(default_factory=Data)
     augment: Augment = field(default_factory=Augment)
@@ -165,6 +166,11 @@ class Config:
         """Return `image_size` as (height, width)."""
         return height_width(self.image_size)
 
+    def model_facts(self, num_classes: int) -> dict[str, Any]:
+        """Return the arguments of `vit_jax.models.build_model`."""
+        size = self.height_width()
+        return {"config": self.model, "num_classes": num_classes, "image_size": size, "channels": self.channels}
+
 
 # What may change between the runs of one experiment: it alters how the run is computed, never what comes out.
 EXECUTION = ("mesh", "data.path", "data.threads", "data.cache_mb", "model.unroll", "keep")
@@ -185,11 +191,32 @@ def parse_duration(text: str, where: str) -> tuple[float, str]:
     return float(match[1]), match[2]
 
 
-def steps(text: str, *, batch: int, examples: int, total: int | None = None) -> int:
-    """Return a duration in steps, rounded up; `total` is what percentages are of."""
-    value, unit = parse_duration(text, "duration")
-    factor = {"st": 1, "ex": 1 / batch, "ep": examples / batch, "%": (total or 0) / 100}[unit]
-    return math.ceil(round(value * factor, 6))
+@dataclass(frozen=True)
+class Plan:
+    """The durations of a config in steps."""
+
+    total: int
+    warmup: int
+    log_every: int
+    eval_every: int
+    save_every: int
+
+    def due(self, step: int, every: int) -> bool:
+        """Return whether something done every so many steps, and at the end, is due at `step`."""
+        return step % every == 0 or step == self.total
+
+
+def make_plan(config: Config, examples: int) -> Plan:
+    """Return the durations in steps for a training split of `examples` pictures."""
+
+    def steps(text: str, total: int, least: int) -> int:
+        value, unit = parse_duration(text, "duration")
+        per_unit = {"st": 1, "ex": 1 / config.batch, "ep": examples / config.batch, "%": total / 100}[unit]
+        return max(math.ceil(round(value * per_unit, 6)), least)
+
+    total = steps(config.total, 0, 1)
+    every = {name: steps(getattr(config, name), total, 1) for name in ("log_every", "eval_every", "save_every")}
+    return Plan(total=total, warmup=min(steps(config.warmup, total, 0), total), **every)
 
 
 def parse_arg(arg: str | None, **defaults) -> types.SimpleNamespace:
@@ -199,9 +226,9 @@ def parse_arg(arg: str | None, **defaults) -> types.SimpleNamespace:
         key, equals, text = item.partition("=")
         if key not in defaults:
             raise InputError(f"config argument {key!r} is unknown; {nearest(key, defaults)}")
-        value = True if not equals else text if isinstance(defaults[key], str) else _literal(text)
+        value = True if not equals else text if isinstance(defaults[key], str) else literal(text)
         wanted = type(defaults[key])
-        values[key] = value if defaults[key] is None else _coerce(value, wanted, f"config argument {key}")
+        values[key] = value if defaults[key] is None else coerce(value, wanted, f"config argument {key}")
     return types.SimpleNamespace(**values)
 
 
@@ -228,14 +255,33 @@ def load(spec: str, overrides: dict[str, str] | None = None) -> Config:
         line = lines[-1] if lines else getattr(error, "lineno", "?")
         raise InputError(f"{path}, line {line}: {type(error).__name__}: {error}") from error
     values = values.to_dict() if isinstance(values, ConfigDict) else dict(values)
-    for key, text in (overrides or {}).items():
-        _set(values, key, _literal(text))
+    return override(from_dict(values), overrides or {})
+
+
+def parse_overrides(arguments: list[str]) -> dict[str, str]:
+    """Return {"optim.lr": "3e-4"} for the argument `--config.optim.lr=3e-4`; raise `InputError` for any other."""
+    overrides = {}
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        if not option.startswith("--config."):
+            raise InputError(f"argument {argument!r} is unknown; a key of the config is set by --config.KEY=VALUE")
+        if not equals:
+            raise InputError(f"argument {argument!r} has no value; write {option}=VALUE")
+        overrides[option.removeprefix("--config.")] = value
+    return overrides
+
+
+def override(config: Config, overrides: dict[str, str]) -> Config:
+    """Return the config with some keys set, such as {"data.path": "pictures"}."""
+    values = dataclasses.asdict(config)
+    for key, text in overrides.items():
+        _set(values, key, literal(text))
     return from_dict(values)
 
 
 def from_dict(values: dict[str, Any]) -> Config:
     """Build a `Config`; raise `InputError` for an unknown key or a value of the wrong type."""
-    return _coerce(values, Config, "config")
+    return coerce(values, Config, "config")
 
 
 def differences(old: Config, new: Config) -> list[str]:
@@ -262,47 +308,3 @@ def _set(values: dict, dotted: str, value: Any) -> None:
         if not isinstance(values, dict):
             raise InputError(f"config.{dotted}: {section!r} is a value, not a section")
     values[last] = value
-
-
-def _literal(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return {"true": True, "false": False, "none": None}.get(text.lower(), text)
-
-
-def _coerce(value: Any, wanted: Any, where: str) -> Any:
-    """Return `value` as the annotated type `wanted`, or raise `InputError` that names `where`."""
-    if dataclasses.is_dataclass(wanted):
-        return _coerce_section(value, wanted, where)
-    origin, options = typing.get_origin(wanted), typing.get_args(wanted)
-    if origin is Literal:
-        if value in options:
-            return value
-        raise InputError(f"{where}={value!r}: {nearest(str(value), options)}")
-    if origin in (typing.Union, types.UnionType):
-        for option in options:
-            try:
-                return _coerce(value, option, where)
-            except InputError:
-                continue
-    elif origin is tuple:
-        if isinstance(value, (list, tuple)) and len(value) == len(options):
-            return tuple(_coerce(item, option, where) for item, option in zip(value, options, strict=True))
-    elif wanted is float:
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
-    elif isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool)):
-        return value
-    name = getattr(wanted, "__name__", str(wanted)) if origin is None else str(wanted)
-    raise InputError(f"{where}={value!r}: must be {name.replace('NoneType', 'None')}")
-
-
-def _coerce_section(value: Any, wanted: type, where: str) -> Any:
-    if not isinstance(value, dict):
-        raise InputError(f"{where}={value!r}: is a section; set {where}.KEY=VALUE")
-    annotations = typing.get_type_hints(wanted)
-    for key in value:
-        if key not in annotations:
-            raise InputError(f"{where}.{key}: no such key; {nearest(key, annotations)}")
-    return wanted(**{key: _coerce(item, annotations[key], f"{where}.{key}") for key, item in value.items()})

@@ -1,8 +1,10 @@
 """Mistakes a person can make, told in one line that says what, where and what to do."""
 
+import argparse
 import difflib
 import sys
 from collections.abc import Callable, Iterable
+from typing import NoReturn
 
 
 class InputError(ValueError):
@@ -14,6 +16,17 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     choices = [str(choice) for choice in choices]
     close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(choices)}"
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser without abbreviations, whose complaints are an `InputError`."""
+
+    def __init__(self, description: str):
+        super().__init__(description=description, allow_abbrev=False, formatter_class=argparse.RawTextHelpFormatter)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse complains of; `--help` tells the rest."""
+        raise InputError(f"{message}; see --help")
 
 
 def run_command(main: Callable[[], object]) -> None:

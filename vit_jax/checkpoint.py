@@ -1,0 +1,143 @@
+"""Run directories: what a run is (`run.json`) and where it stands (`checkpoints/`, by Orbax)."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import orbax.checkpoint as ocp
+from flax import nnx
+from jax.sharding import Mesh
+
+from vit_jax import config as config_lib
+from vit_jax.config import Config, MeshShape
+from vit_jax.errors import InputError
+from vit_jax.models import ViT, init_params, model_graph
+from vit_jax.sharding import make_mesh, tree_shardings
+from vit_jax.step import State
+
+
+class Facts(NamedTuple):
+    """What a reader of a run must know beside its parameters."""
+
+    config: Config
+    label_names: tuple[str, ...]
+
+
+def read_facts(workdir: Path) -> Facts:
+    """Return the facts of a run directory.
+
+    Raises:
+        InputError: it is none, or `run.json` can't be read.
+    """
+    path = workdir / "run.json"
+    try:
+        values = json.loads(path.read_text())
+        return Facts(config_lib.from_dict(values["config"]), tuple(values["label_names"]))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"{str(workdir)!r} is not a run directory: it has no run.json") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{str(path)!r} can't be read: {error}") from error
+
+
+def open_workdir(workdir: Path, facts: Facts) -> None:
+    """Create a run directory, or check that the one there is of the same experiment.
+
+    Raises:
+        InputError: it can't be written, or belongs to another config.
+    """
+    path = workdir / "run.json"
+    if path.exists():
+        old = read_facts(workdir)
+        changes = config_lib.differences(old.config, facts.config)
+        if old.label_names != facts.label_names:
+            changes.append(f"label names: {len(old.label_names)} classes -> {len(facts.label_names)}, or other names")
+        if changes:
+            raise InputError(
+                f"workdir {str(workdir)!r} holds a run of another config ({'; '.join(changes)}); use another"
+            )
+        return
+    values = {
+        "config": dataclasses.asdict(facts.config),
+        "label_names": facts.label_names,
+        "preprocessing": {"resize": "cover, centre cut out, bilinear", "values": "pixel * 2 / 255 - 1"},
+    }
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if jax.process_index() == 0:
+            partial = path.with_suffix(".partial")
+            partial.write_text(json.dumps(values, indent=1) + "\n")
+            os.replace(partial, path)
+    except OSError as error:
+        raise InputError(f"workdir {str(workdir)!r} can't be written: {error.strerror}") from error
+
+
+def with_shardings(shapes: Any, shardings: Any) -> Any:
+    """Return shapes that also say where each array lies, as restoring needs them."""
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
+
+
+class Checkpoints:
+    """The checkpoints of a run: saved in the background, the newest `keep` kept, an unfinished one never seen.
+
+    Without `keep` they are only read.
+    """
+
+    def __init__(self, workdir: Path, keep: int | None = None):
+        writing = keep is not None
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, cleanup_tmp_directories=writing, create=writing, read_only=not writing
+        )
+        self._manager = ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
+
+    def latest(self) -> int | None:
+        """Return the step of the newest whole checkpoint."""
+        return self._manager.latest_step()
+
+    def save(self, state: State) -> None:
+        """Copy the state to the host and write it while training goes on."""
+        training = {"step": state.step, "opt_state": state.opt_state}
+        items = {"params": ocp.args.StandardSave(state.params), "training": ocp.args.StandardSave(training)}
+        self._manager.save(int(state.step), args=ocp.args.Composite(**items))
+
+    def restore(self, shapes: State) -> State:
+        """Return the newest state; `shapes` has the shape, dtype and sharding of every array."""
+        training = {"step": shapes.step, "opt_state": shapes.opt_state}
+        items = {"params": ocp.args.StandardRestore(shapes.params), "training": ocp.args.StandardRestore(training)}
+        restored = self._manager.restore(self.latest(), args=ocp.args.Composite(**items))
+        return State(restored["training"]["step"], restored["params"], restored["training"]["opt_state"])
+
+    def restore_params(self, shapes: Any) -> Any:
+        """Return the newest parameters alone."""
+        args = ocp.args.Composite(params=ocp.args.StandardRestore(shapes))
+        return self._manager.restore(self.latest(), args=args)["params"]
+
+    def close(self) -> None:
+        """Wait until what is being saved is whole."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def load_params(workdir: Path, model_facts: dict[str, Any], mesh: Mesh) -> Any:
+    """Return a run's newest parameters, placed on a mesh by the partition rules.
+
+    Raises:
+        InputError: the run has no checkpoint yet.
+    """
+    checkpoints = Checkpoints(workdir)
+    if checkpoints.latest() is None:
+        raise InputError(f"run {str(workdir)!r} has no checkpoint yet")
+    shapes = jax.eval_shape(lambda: init_params(jax.random.key(0), **model_facts))
+    params = checkpoints.restore_params(with_shardings(shapes, tree_shardings(shapes, mesh)))
+    checkpoints.close()
+    return params
+
+
+def load_model(workdir: Path) -> tuple[ViT, Facts]:
+    """Return a run's newest model, on one device, and the facts of the run."""
+    facts = read_facts(workdir)
+    model_facts = facts.config.model_facts(len(facts.label_names))
+    mesh = make_mesh(MeshShape(), jax.local_devices()[:1])
+    return nnx.merge(model_graph(**model_facts), load_params(workdir, model_facts, mesh)), facts

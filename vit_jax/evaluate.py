@@ -1,0 +1,67 @@
+"""Evaluate a run: `python -m vit_jax.evaluate --workdir=DIR`. All else is read from the run directory.
+
+Where the data has moved, say so: `--config.data.path=DIR`.
+"""
+
+import dataclasses
+import functools
+import json
+import math
+from pathlib import Path
+
+import jax
+
+from vit_jax import config as config_lib
+from vit_jax import data
+from vit_jax.checkpoint import load_params, read_facts
+from vit_jax.config import Config, MeshShape
+from vit_jax.errors import InputError, Parser, run_command
+from vit_jax.evaluators import EVALUATORS
+from vit_jax.models import model_graph
+from vit_jax.sharding import BATCH, batch_rows, make_mesh, place_batch
+from vit_jax.step import make_eval_step
+
+
+def evaluate(workdir: Path, overrides: dict[str, str] | None = None) -> dict[str, float]:
+    """Return the metrics of a run's newest checkpoint over its validation split, every picture counted once.
+
+    Raises:
+        InputError: the run has no checkpoint, or its data can't be read or has other classes.
+    """
+    recorded, label_names = read_facts(workdir)
+    mesh = make_mesh(MeshShape())
+    config = config_lib.override(recorded, overrides or {})
+    if changes := config_lib.differences(recorded, config):
+        raise InputError(f"evaluation can't change what the run is: {'; '.join(changes)}")
+    config = _divisible(config, math.prod(mesh.shape[axis] for axis in BATCH))
+    rows = batch_rows(config.batch, mesh)
+    source = data.open_sources(config)["val"]
+    if source.label_names != label_names:
+        raise InputError(f"the data of config.data.path={config.data.path!r} has other classes than the run")
+    params = load_params(workdir, config.model_facts(len(label_names)), mesh)
+    eval_step = make_eval_step(model_graph(**config.model_facts(len(label_names))))
+    place = functools.partial(place_batch, rows=rows, batch=config.batch, mesh=mesh)
+    results = {}
+    for name in config.evaluators:
+        batches = map(place, data.eval_batches(source, config, rows))
+        results |= {f"val/{key}": value for key, value in EVALUATORS[name](eval_step)(params, batches).items()}
+    return results
+
+
+def _divisible(config: Config, devices: int) -> Config:
+    # Rows that only fill up a batch count nothing, so any batch will do.
+    return dataclasses.replace(config, batch=math.ceil(config.batch / devices) * devices)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Read the command line, evaluate and print one JSON object."""
+    parser = Parser(__doc__)
+    parser.add_argument("--workdir", required=True, type=Path, metavar="DIR", help="a run directory")
+    args, rest = parser.parse_known_args(argv)
+    results = evaluate(args.workdir, config_lib.parse_overrides(rest))
+    if jax.process_index() == 0:
+        print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    run_command(main)

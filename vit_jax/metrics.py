@@ -1,0 +1,129 @@
+"""What a run tells: `metrics.jsonl`, TensorBoard events, throughput, a progress bar."""
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import tensorboardX
+from tqdm import tqdm
+
+
+class Writer:
+    """Append one JSON object a step to `metrics.jsonl`, and the same numbers to TensorBoard event files.
+
+    What was written after `step` by a run that was killed is dropped: those steps are done again.
+    """
+
+    def __init__(self, workdir: Path, step: int):
+        path = workdir / "metrics.jsonl"
+        kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= step]
+        partial = path.with_suffix(".partial")
+        partial.write_text("".join(kept))
+        os.replace(partial, path)
+        self._lines = path.open("a", buffering=1)
+        self._events = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        """Write the metrics of a step; each step at most once."""
+        self._lines.write(json.dumps({"step": step, **metrics}) + "\n")
+        for name, value in metrics.items():
+            self._events.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Write out what is held back."""
+        self._lines.close()
+        self._events.close()
+
+
+def _whole_lines(path: Path) -> list[str]:
+    if not path.exists():
+        return []
+    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+class Clock:
+    """Pictures a second and the share of time spent waiting for data, since the last reading."""
+
+    def __init__(self, batch: int):
+        self.batch = batch
+        self._reset(0)
+
+    def _reset(self, step: int) -> None:
+        self._step, self._start, self._waited, self._paused = step, time.perf_counter(), 0.0, 0.0
+
+    def waiting(self, batches: Iterable) -> Iterator:
+        """Yield the batches, counting the time until each is there."""
+        batches = iter(batches)
+        while True:
+            start = time.perf_counter()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            self._waited += time.perf_counter() - start
+            yield batch
+
+    @contextlib.contextmanager
+    def pause(self, state: Any) -> Iterator[None]:
+        """Leave out what is not training, such as evaluation; begins when `state` is computed."""
+        jax.block_until_ready(state)
+        start = time.perf_counter()
+        yield
+        self._paused += time.perf_counter() - start
+
+    def start(self, step: int) -> None:
+        """Begin to measure at `step`, when compilation is done."""
+        self._reset(step)
+
+    def read(self, step: int) -> dict[str, float]:
+        """Return "images_per_second" and "data_wait" in [0, 1] since the last reading, and begin anew."""
+        seconds = max(time.perf_counter() - self._start - self._paused, 1e-9)
+        rates = {
+            "images_per_second": (step - self._step) * self.batch / seconds,
+            "data_wait": min(self._waited / seconds, 1.0),
+        }
+        self._reset(step)
+        return rates
+
+
+class Progress:
+    """A progress bar on a terminal, a plain line a report elsewhere."""
+
+    def __init__(self, step: int, total: int):
+        self._total = total
+        self._first, self._start = step, time.perf_counter()
+        self._bar = tqdm(total=total, initial=step, unit="step", dynamic_ncols=True) if sys.stderr.isatty() else None
+
+    def update(self, step: int, metrics: dict[str, float]) -> None:
+        """Move to `step` and show its metrics, if it has any."""
+        shown = "  ".join(f"{name} {_format(name, value)}" for name, value in metrics.items() if name in _SHOWN)
+        line = f"step {step}/{self._total}  {shown}"
+        if self._bar is not None:
+            if any(name.startswith("val/") for name in metrics):
+                self._bar.write(line)
+            if metrics:
+                self._bar.set_postfix_str(shown, refresh=False)
+            self._bar.update(step - self._bar.n)
+        elif metrics:
+            pace = (time.perf_counter() - self._start) / (step - self._first)
+            print(f"{line}  left {tqdm.format_interval((self._total - step) * pace)}", flush=True)
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+_SHOWN = ("train/loss", "train/images_per_second", "train/data_wait", "val/loss", "val/accuracy")
+
+
+def _format(name: str, value: float) -> str:
+    if name.endswith("images_per_second"):
+        return f"{value:,.0f}"
+    return f"{value:.0%}" if name.endswith("data_wait") else f"{value:.4f}"

@@ -1,0 +1,38 @@
+"""Name what pictures show: `python -m vit_jax.predict --model=DIR picture.jpg ...`."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from vit_jax.checkpoint import load_model
+from vit_jax.data.augment import normalise
+from vit_jax.data.decode import decode
+from vit_jax.errors import Parser, run_command
+
+
+def predict(workdir: Path, pictures: list[Path], top: int = 5) -> list[list[tuple[str, float]]]:
+    """Return, for each picture, its most probable classes as (label name, probability), the first the most probable.
+
+    Raises:
+        InputError: there is no such run, or a picture can't be read.
+    """
+    model, (config, label_names) = load_model(workdir)
+    images = np.stack([decode(picture, config.height_width(), config.channels) for picture in pictures])
+    probabilities = np.asarray(jax.nn.softmax(model(normalise(images))))
+    best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top]
+    return [[(label_names[i], float(row[i])) for i in order] for order, row in zip(best, probabilities, strict=True)]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Read the command line, and print a line a picture."""
+    parser = Parser(__doc__)
+    parser.add_argument("--model", required=True, type=Path, metavar="DIR", help="a run directory")
+    parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
+    args = parser.parse_args(argv)
+    for picture, classes in zip(args.pictures, predict(args.model, args.pictures), strict=True):
+        print(f"{picture}: " + ", ".join(f"{name} {probability:.3f}" for name, probability in classes))
+
+
+if __name__ == "__main__":
+    run_command(main)

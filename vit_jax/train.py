@@ -1,0 +1,128 @@
+"""Train a Vision Transformer.
+
+python -m vit_jax.train --config=configs/digits.py --workdir=runs/digits [--config.optim.lr=3e-4 ...]
+
+The same command continues a run that was stopped.
+"""
+
+import functools
+from pathlib import Path
+
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from vit_jax import config as config_lib
+from vit_jax import data, tree
+from vit_jax.checkpoint import Checkpoints, Facts, open_workdir, with_shardings
+from vit_jax.config import Config
+from vit_jax.errors import Parser, run_command
+from vit_jax.evaluators import EVALUATORS
+from vit_jax.metrics import Clock, Progress, Writer
+from vit_jax.models import init_params, model_graph
+from vit_jax.optim import build_optimizer, build_schedule
+from vit_jax.sharding import batch_rows, make_mesh, place_batch, tree_shardings
+from vit_jax.step import State, init_state, make_eval_step, make_train_step
+
+
+def train(config: Config, workdir: Path) -> None:
+    """Run the experiment in `workdir`, or continue it.
+
+    Raises:
+        InputError: the config can't be run here; what the run directory held is as it was.
+    """
+    say = print if jax.process_index() == 0 else lambda *_: None
+
+    # Data. All that can be wrong with the input is found before the run directory is touched.
+    mesh = make_mesh(config.mesh)
+    rows = batch_rows(config.batch, mesh)
+    place = functools.partial(place_batch, rows=rows, batch=config.batch, mesh=mesh)
+    sources = data.open_sources(config)
+    label_names = sources["train"].label_names
+    facts = config.model_facts(len(label_names))
+    graph = model_graph(**facts)
+    say("reading " + ", ".join(f"{len(source):,} {split} pictures" for split, source in sources.items()))
+    sources = {split: data.prepare(source, config) for split, source in sources.items()}
+    open_workdir(workdir, Facts(config, label_names))
+
+    # State. It is born sharded: no device ever holds more than its part.
+    plan = config_lib.make_plan(config, len(sources["train"]))
+    schedule = build_schedule(config.optim, plan.total, plan.warmup)
+    init = functools.partial(init_params, **facts)
+    key = jax.random.key(config.seed)
+    optimizer = build_optimizer(config.optim, schedule, jax.eval_shape(init, key))
+
+    def begin(key: jax.Array) -> State:
+        return init_state(init(key), optimizer)
+
+    shapes = jax.eval_shape(begin, key)
+    shardings = tree_shardings(shapes, mesh)
+    checkpoints = Checkpoints(workdir, config.keep)
+    if checkpoints.latest() is None:
+        state = jax.jit(begin, out_shardings=shardings)(key)
+    else:
+        state = checkpoints.restore(with_shardings(shapes, shardings))
+    first = int(state.step)
+
+    # Steps.
+    replicated = NamedSharding(mesh, PartitionSpec())
+    train_step = jax.jit(
+        make_train_step(graph, optimizer, config, len(label_names)),
+        donate_argnums=0,
+        out_shardings=(shardings, replicated),
+    )
+    evaluators = {name: EVALUATORS[name](make_eval_step(graph)) for name in config.evaluators}
+
+    def evaluate() -> dict[str, float]:
+        results = {}
+        for evaluator in evaluators.values():
+            batches = map(place, data.eval_batches(sources["val"], config, rows))
+            results |= {f"val/{name}": value for name, value in evaluator(state.params, batches).items()}
+        return results
+
+    axes = " x ".join(f"{name} {size}" for name, size in mesh.shape.items())
+    say(f"{config.model.name}: {tree.count(shapes.params):,} parameters on {jax.devices()[0].platform}, {axes} devices")
+    say(f"steps {first} to {plan.total}, {config.batch} pictures each, in {workdir}")
+
+    # The loop. Step k means k updates done; what is due at a step is done before the next one.
+    writer = Writer(workdir, first) if jax.process_index() == 0 else None
+    progress = Progress(first, plan.total)
+    clock = Clock(config.batch)
+    batches = clock.waiting(data.train_batches(sources["train"], config, rows, first, plan.total))
+    for step, batch in enumerate(map(place, batches), start=first + 1):
+        state, step_metrics = train_step(state, batch)
+        if step == first + 1:
+            jax.block_until_ready(state)
+            clock.start(step)  # Compilation is no part of the throughput.
+        record = {}
+        if plan.due(step, plan.log_every):
+            record |= {f"train/{name}": float(value) for name, value in jax.device_get(step_metrics).items()}
+            record |= {"train/lr": float(schedule(step - 1))}
+            record |= {f"train/{name}": value for name, value in clock.read(step).items()}
+        if plan.due(step, plan.eval_every):
+            with clock.pause(state):
+                record |= evaluate()
+        if writer is not None:
+            progress.update(step, record)
+            if record:
+                writer.write(step, record)
+        if plan.due(step, plan.save_every):
+            with clock.pause(state):
+                checkpoints.save(state)
+    checkpoints.close()
+    if writer is not None:
+        writer.close()
+        progress.close()
+    say(f"done: {plan.total} steps; python -m vit_jax.evaluate --workdir={workdir}")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Read the command line and train."""
+    parser = Parser(__doc__)
+    parser.add_argument("--config", required=True, metavar="FILE.py[:ARG]", help="see configs/README.md")
+    parser.add_argument("--workdir", required=True, type=Path, metavar="DIR", help="the run directory")
+    args, rest = parser.parse_known_args(argv)
+    train(config_lib.load(args.config, config_lib.parse_overrides(rest)), args.workdir)
+
+
+if __name__ == "__main__":
+    run_command(main)
