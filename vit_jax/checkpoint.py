@@ -11,8 +11,7 @@ import orbax.checkpoint as ocp
 from flax import nnx
 from jax.sharding import Mesh
 
-from vit_jax import config as config_lib
-from vit_jax.config import Config, MeshShape
+from vit_jax.config import Config, MeshShape, differences, from_dict
 from vit_jax.errors import InputError
 from vit_jax.models import ViT, init_params, model_graph
 from vit_jax.sharding import make_mesh, tree_shardings
@@ -35,7 +34,7 @@ def read_facts(workdir: Path) -> Facts:
     path = workdir / "run.json"
     try:
         values = json.loads(path.read_text())
-        return Facts(config_lib.from_dict(values["config"]), tuple(values["label_names"]))
+        return Facts(from_dict(values["config"]), tuple(values["label_names"]))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"{str(workdir)!r} is not a run directory: it has no run.json") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -51,12 +50,12 @@ def open_workdir(workdir: Path, facts: Facts) -> None:
     path = workdir / "run.json"
     if path.exists():
         old = read_facts(workdir)
-        changes = config_lib.differences(old.config, facts.config)
+        changes = differences(old.config, facts.config)
         if old.label_names != facts.label_names:
             changes.append(f"label names: {len(old.label_names)} classes -> {len(facts.label_names)}, or other names")
         if changes:
             raise InputError(
-                f"workdir {str(workdir)!r} holds a run of another config ({'; '.join(changes)}); use another"
+                f"workdir {str(workdir)!r} holds a run of another config ({'; '.join(changes)}); choose another workdir"
             )
         return
     values = {
@@ -87,9 +86,7 @@ class Checkpoints:
 
     def __init__(self, workdir: Path, keep: int | None = None):
         writing = keep is not None
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, cleanup_tmp_directories=writing, create=writing, read_only=not writing
-        )
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=writing, create=writing)
         self._manager = ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
 
     def latest(self) -> int | None:
@@ -126,8 +123,8 @@ def load_params(workdir: Path, model_facts: dict[str, Any], mesh: Mesh) -> Any:
     Raises:
         InputError: the run has no checkpoint yet.
     """
-    checkpoints = Checkpoints(workdir)
-    if checkpoints.latest() is None:
+    checkpoints = Checkpoints(workdir) if (workdir / "checkpoints").is_dir() else None
+    if checkpoints is None or checkpoints.latest() is None:
         raise InputError(f"run {str(workdir)!r} has no checkpoint yet")
     shapes = jax.eval_shape(lambda: init_params(jax.random.key(0), **model_facts))
     params = checkpoints.restore_params(with_shardings(shapes, tree_shardings(shapes, mesh)))

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import jax
 
-from vit_jax import config as config_lib
-from vit_jax import data
+from vit_jax import config_file, data
 from vit_jax.checkpoint import load_params, read_facts
-from vit_jax.config import Config, MeshShape
+from vit_jax.config import Config, MeshShape, differences
 from vit_jax.errors import InputError, Parser, run_command
-from vit_jax.evaluators import EVALUATORS
+from vit_jax.evaluators import build_evaluators
 from vit_jax.models import model_graph
 from vit_jax.sharding import BATCH, batch_rows, make_mesh, place_batch
 from vit_jax.step import make_eval_step
@@ -30,22 +29,19 @@ def evaluate(workdir: Path, overrides: dict[str, str] | None = None) -> dict[str
     """
     recorded, label_names = read_facts(workdir)
     mesh = make_mesh(MeshShape())
-    config = config_lib.override(recorded, overrides or {})
-    if changes := config_lib.differences(recorded, config):
+    config = config_file.override(recorded, overrides or {})
+    if changes := differences(recorded, config):
         raise InputError(f"evaluation can't change what the run is: {'; '.join(changes)}")
     config = _divisible(config, math.prod(mesh.shape[axis] for axis in BATCH))
     rows = batch_rows(config.batch, mesh)
     source = data.open_sources(config)["val"]
     if source.label_names != label_names:
         raise InputError(f"the data of config.data.path={config.data.path!r} has other classes than the run")
-    params = load_params(workdir, config.model_facts(len(label_names)), mesh)
-    eval_step = make_eval_step(model_graph(**config.model_facts(len(label_names))))
+    facts = config.model_facts(len(label_names))
+    params = load_params(workdir, facts, mesh)
+    run = build_evaluators(config.evaluators, make_eval_step(model_graph(**facts)))
     place = functools.partial(place_batch, rows=rows, batch=config.batch, mesh=mesh)
-    results = {}
-    for name in config.evaluators:
-        batches = map(place, data.eval_batches(source, config, rows))
-        results |= {f"val/{key}": value for key, value in EVALUATORS[name](eval_step)(params, batches).items()}
-    return results
+    return run(params, lambda: map(place, data.eval_batches(source, config, rows)))
 
 
 def _divisible(config: Config, devices: int) -> Config:
@@ -58,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = Parser(__doc__)
     parser.add_argument("--workdir", required=True, type=Path, metavar="DIR", help="a run directory")
     args, rest = parser.parse_known_args(argv)
-    results = evaluate(args.workdir, config_lib.parse_overrides(rest))
+    results = evaluate(args.workdir, config_file.parse_overrides(rest))
     if jax.process_index() == 0:
         print(json.dumps(results))
 

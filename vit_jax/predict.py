@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from vit_jax.checkpoint import load_model
@@ -18,8 +19,8 @@ def predict(workdir: Path, pictures: list[Path], top: int = 5) -> list[list[tupl
         InputError: there is no such run, or a picture can't be read.
     """
     model, (config, label_names) = load_model(workdir)
-    images = np.stack([decode(picture, config.height_width(), config.channels) for picture in pictures])
-    probabilities = np.asarray(jax.nn.softmax(model(normalise(images))))
+    images = [decode(picture, config.height_width(), config.channels) for picture in pictures]
+    probabilities = np.asarray(jax.nn.softmax(model(normalise(jnp.array(np.stack(images))))))
     best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top]
     return [[(label_names[i], float(row[i])) for i in order] for order, row in zip(best, probabilities, strict=True)]
 

@@ -52,7 +52,7 @@ def make_train_step(
         metrics = {
             "loss": loss,
             "accuracy": (logits.argmax(-1) == targets.argmax(-1)).mean(),
-            "grad_norm": optax.global_norm(grads),
+            "grad_norm": optax.tree.norm(grads),
         }
         return State(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
 

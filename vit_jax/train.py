@@ -11,12 +11,11 @@ from pathlib import Path
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from vit_jax import config as config_lib
-from vit_jax import data, tree
+from vit_jax import config_file, data, tree
 from vit_jax.checkpoint import Checkpoints, Facts, open_workdir, with_shardings
-from vit_jax.config import Config
+from vit_jax.config import Config, make_plan
 from vit_jax.errors import Parser, run_command
-from vit_jax.evaluators import EVALUATORS
+from vit_jax.evaluators import build_evaluators
 from vit_jax.metrics import Clock, Progress, Writer
 from vit_jax.models import init_params, model_graph
 from vit_jax.optim import build_optimizer, build_schedule
@@ -40,12 +39,13 @@ def train(config: Config, workdir: Path) -> None:
     label_names = sources["train"].label_names
     facts = config.model_facts(len(label_names))
     graph = model_graph(**facts)
+    evaluate = build_evaluators(config.evaluators, make_eval_step(graph))
     say("reading " + ", ".join(f"{len(source):,} {split} pictures" for split, source in sources.items()))
     sources = {split: data.prepare(source, config) for split, source in sources.items()}
     open_workdir(workdir, Facts(config, label_names))
 
     # State. It is born sharded: no device ever holds more than its part.
-    plan = config_lib.make_plan(config, len(sources["train"]))
+    plan = make_plan(config, len(sources["train"]))
     schedule = build_schedule(config.optim, plan.total, plan.warmup)
     init = functools.partial(init_params, **facts)
     key = jax.random.key(config.seed)
@@ -70,15 +70,6 @@ def train(config: Config, workdir: Path) -> None:
         donate_argnums=0,
         out_shardings=(shardings, replicated),
     )
-    evaluators = {name: EVALUATORS[name](make_eval_step(graph)) for name in config.evaluators}
-
-    def evaluate() -> dict[str, float]:
-        results = {}
-        for evaluator in evaluators.values():
-            batches = map(place, data.eval_batches(sources["val"], config, rows))
-            results |= {f"val/{name}": value for name, value in evaluator(state.params, batches).items()}
-        return results
-
     axes = " x ".join(f"{name} {size}" for name, size in mesh.shape.items())
     say(f"{config.model.name}: {tree.count(shapes.params):,} parameters on {jax.devices()[0].platform}, {axes} devices")
     say(f"steps {first} to {plan.total}, {config.batch} pictures each, in {workdir}")
@@ -100,7 +91,7 @@ def train(config: Config, workdir: Path) -> None:
             record |= {f"train/{name}": value for name, value in clock.read(step).items()}
         if plan.due(step, plan.eval_every):
             with clock.pause(state):
-                record |= evaluate()
+                record |= evaluate(state.params, lambda: map(place, data.eval_batches(sources["val"], config, rows)))
         if writer is not None:
             progress.update(step, record)
             if record:
@@ -121,7 +112,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--config", required=True, metavar="FILE.py[:ARG]", help="see configs/README.md")
     parser.add_argument("--workdir", required=True, type=Path, metavar="DIR", help="the run directory")
     args, rest = parser.parse_known_args(argv)
-    train(config_lib.load(args.config, config_lib.parse_overrides(rest)), args.workdir)
+    train(config_file.load(args.config, config_file.parse_overrides(rest)), args.workdir)
 
 
 if __name__ == "__main__":

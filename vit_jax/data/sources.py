@@ -1,7 +1,7 @@
 """Where pictures come from. Every source has the same three facts: a length, a record at an index, the label names."""
 
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -16,6 +16,7 @@ class Record(NamedTuple):
     label: int
 
 
+@runtime_checkable
 class Source(Protocol):
     """A split of a data set."""
 

@@ -1,0 +1,103 @@
+"""Draw a run: `python scripts/figures.py quickstart RUN` writes RUN/quickstart.png and prints a short summary."""
+
+import json
+from pathlib import Path
+
+import jax
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from vit_jax import data
+from vit_jax.checkpoint import load_model
+from vit_jax.data.augment import normalise
+from vit_jax.errors import InputError, Parser, run_command
+
+GREY, RIGHT, WRONG = "0.45", "#2a7f3f", "#c62828"
+
+
+def read_metrics(run: Path) -> list[dict[str, float]]:
+    """Return the records of a run's metrics.jsonl."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def series(records: list[dict], name: str) -> tuple[list[int], list[float]]:
+    """Return the steps at which a metric was written, and its values."""
+    found = [(record["step"], record[name]) for record in records if name in record]
+    return [step for step, _ in found], [value for _, value in found]
+
+
+def draw_curves(axes: np.ndarray, records: list[dict]) -> None:
+    """Draw loss and accuracy against steps, training and test."""
+    for ax, metric in zip(axes, ("loss", "accuracy"), strict=True):
+        ax.plot(*series(records, f"train/{metric}"), color=GREY, lw=1, label="train (augmented)")
+        ax.plot(*series(records, f"val/{metric}"), color="#1f5fa8", marker="o", ms=4, label="test")
+        ax.set_xlabel("step")
+        ax.set_title(metric)
+        ax.grid(alpha=0.25)
+        ax.legend(frameon=False)
+    axes[1].set_ylim(0, 1.02)
+
+
+def draw_predictions(
+    axes: np.ndarray, images: np.ndarray, logits: np.ndarray, labels: np.ndarray, names: tuple
+) -> None:
+    """Draw pictures with their predicted class: all that are wrong first, as far as there is room."""
+    predicted = logits.argmax(-1)
+    order = np.argsort(predicted == labels, kind="stable")
+    for ax, i in zip(axes.flat, order, strict=False):
+        right = predicted[i] == labels[i]
+        ax.imshow(images[i].squeeze(), cmap="gray_r", interpolation="nearest")
+        text = names[predicted[i]] if right else f"{names[predicted[i]]}, not {names[labels[i]]}"
+        ax.set_title(text, color=RIGHT if right else WRONG, fontsize=9, pad=3, weight="normal" if right else "bold")
+        for spine in ax.spines.values():
+            spine.set(color=RIGHT if right else WRONG, linewidth=0.8 if right else 2.5)
+        ax.set(xticks=[], yticks=[])
+
+
+def quickstart(run: Path) -> None:
+    """Write RUN/quickstart.png, curves above a grid of test pictures, and print what the run came to."""
+    model, (config, _) = load_model(run)
+    source = data.prepare(data.open_sources(config)["val"], config)
+    predicted = np.asarray(jax.jit(lambda images: model(normalise(images)).argmax(-1))(source.images))
+    right = int((predicted == source.labels).sum())
+    records = read_metrics(run)
+
+    figure = plt.figure(figsize=(11, 9.5), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.75))
+    draw_curves(top.subplots(1, 2), records)
+    draw_predictions(bottom.subplots(5, 12), source, predicted)
+    wrong = len(source) - right
+    top.suptitle(f"{config.model.name} on {config.data.name}: {right}/{len(source)} test pictures right", weight="bold")
+    bottom.suptitle(f"what was predicted, the {wrong} wrong ones first" if wrong else "what was predicted: none wrong")
+    figure.savefig(run / "quickstart.png", dpi=110)
+
+    steps, speeds = series(records, "train/images_per_second")
+    seconds = np.diff([0, *steps]) * config.batch / np.array(speeds)
+    print(f"""
+test accuracy      {right / len(source):.4f}  ({right} of {len(source)} pictures)
+training time      {sum(seconds):.0f} s  ({np.median(speeds):,.0f} pictures a second)
+run directory      {run}
+figure             {run / "quickstart.png"}
+
+what to try next
+  .venv/bin/python -m vit_jax.evaluate --workdir={run}
+  .venv/bin/python -m vit_jax.train --config=configs/digits.py --workdir=runs/deeper --config.model.depth=8
+  your own pictures: see "Train on your own folder" in README.md""")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Read the command line and draw."""
+    parser = Parser(__doc__)
+    parser.add_argument("figure", choices=["quickstart"])
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run directory")
+    args = parser.parse_args(argv)
+    if not args.run.is_dir():
+        raise InputError(f"{str(args.run)!r} is not a run directory")
+    quickstart(args.run)
+
+
+if __name__ == "__main__":
+    run_command(main)

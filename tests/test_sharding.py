@@ -1,0 +1,76 @@
+"""Sharding: the mesh, partition rules, placement, and that no mesh changes the arithmetic."""
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from tests.tiny import CONFIG, run_steps
+from vit_jax import tree
+from vit_jax.config import MeshShape
+from vit_jax.errors import InputError
+from vit_jax.sharding import batch_rows, make_mesh, place_batch, spec_of, tree_shardings
+
+
+def test_mesh_takes_the_rest():
+    assert dict(make_mesh(MeshShape()).shape) == {"data": 8, "fsdp": 1, "tensor": 1}
+    assert dict(make_mesh(MeshShape(data=2, fsdp=-1, tensor=2)).shape) == {"data": 2, "fsdp": 2, "tensor": 2}
+
+
+@pytest.mark.parametrize("shape", [MeshShape(3), MeshShape(-1, 3), MeshShape(-1, -1), MeshShape(16), MeshShape(0, 8)])
+def test_mesh_that_does_not_fit(shape):
+    with pytest.raises(InputError, match="devices, but there are 8; -1 takes the rest"):
+        make_mesh(shape)
+
+
+def test_rules_split_what_divides():
+    mesh = make_mesh(MeshShape(data=1, fsdp=4, tensor=2))
+    assert spec_of("params/blocks/attn/query/kernel", (12, 64, 4, 16), mesh) == P(None, "fsdp", "tensor", None)
+    assert spec_of("opt_state/0/mu/blocks/mlp/fc2/kernel", (12, 256, 64), mesh) == P(None, "tensor", "fsdp")
+    assert spec_of("blocks/attn/query/kernel", (12, 62, 3, 16), mesh) == P(None, None, None, None)
+    assert spec_of("head/bias", (10,), mesh) == P()
+
+
+def test_batch_rows_are_divided_or_refused():
+    assert batch_rows(16, make_mesh(MeshShape(data=4, fsdp=2))).tolist() == list(range(16))
+    with pytest.raises(InputError, match="config.batch=12 is not divisible by the 8 devices"):
+        batch_rows(12, make_mesh(MeshShape()))
+    assert len(batch_rows(12, make_mesh(MeshShape(data=4, tensor=2)))) == 12
+
+
+def test_placed_batch_is_the_batch():
+    mesh = make_mesh(MeshShape(data=2, fsdp=2, tensor=2))
+    local = {"image": np.arange(8 * 3).reshape(8, 3), "label": np.arange(8)}
+    placed = place_batch(local, batch_rows(8, mesh), 8, mesh)
+    np.testing.assert_array_equal(placed["image"], local["image"])
+    assert placed["label"].sharding.shard_shape((8,)) == (2,)
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return run_steps(CONFIG, make_mesh(MeshShape(), jax.devices()[:1]), 20)
+
+
+@pytest.mark.parametrize("shape", [MeshShape(8), MeshShape(4, 2), MeshShape(2, 2, 2)])
+def test_losses_are_equal_on_every_mesh(alone, shape):
+    mesh = make_mesh(shape)
+    losses, state = run_steps(CONFIG, mesh, 20)
+    assert losses[-1] < losses[0] - 0.15
+    np.testing.assert_allclose(losses, alone[0], rtol=1e-5)
+    kernel = state.params["blocks"]["mlp"]["fc1"]["kernel"]
+    assert kernel.sharding.shard_shape(kernel.shape) == (2, 32 // shape.fsdp, 64 // shape.tensor)
+
+
+def test_same_devices_same_bits(alone):
+    losses, state = run_steps(CONFIG, make_mesh(MeshShape(), jax.devices()[:1]), 20)
+    assert losses == alone[0]
+    equal = jax.tree.map(np.array_equal, state, alone[1])
+    assert jax.tree.all(equal), [name for name, same in tree.flatten(equal).items() if not same]
+
+
+def test_optimizer_state_is_split_as_its_parameters(alone):
+    mesh = make_mesh(MeshShape(data=1, fsdp=8))
+    shardings = tree.flatten(tree_shardings(alone[1], mesh))
+    kernels = [name for name in shardings if name.endswith("blocks/mlp/fc1/kernel")]
+    assert len(kernels) == 3  # The parameter and AdamW's two moments.
+    assert {shardings[name].spec for name in kernels} == {P(None, "fsdp", "tensor")}

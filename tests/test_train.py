@@ -1,0 +1,139 @@
+"""The command: killed and continued to the bit, evaluated exactly, read back by the other commands."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from flax import nnx
+from PIL import Image
+
+from tests.tiny import CONFIG, FILE
+from vit_jax import data, tree
+from vit_jax.checkpoint import load_model, read_facts
+from vit_jax.config import MeshShape
+from vit_jax.evaluate import evaluate
+from vit_jax.evaluators import make_classification
+from vit_jax.models import init_params, model_graph
+from vit_jax.predict import predict
+from vit_jax.sharding import batch_rows, make_mesh, place_batch
+from vit_jax.step import make_eval_step
+
+TIMES = ("train/images_per_second", "train/data_wait")
+
+
+def start(folder, workdir):
+    """Start the training command on one device, as a user would."""
+    (folder / "tiny.py").write_text(FILE)
+    command = [sys.executable, "-m", "vit_jax.train", f"--config={folder / 'tiny.py'}", f"--workdir={workdir}"]
+    with (folder / "output.txt").open("w") as output:
+        return subprocess.Popen(command, stdout=output, stderr=output, env=os.environ | {"XLA_FLAGS": ""})
+
+
+def finish(folder, workdir):
+    assert start(folder, workdir).wait(timeout=120) == 0, (folder / "output.txt").read_text()
+
+
+def records(workdir):
+    path = workdir / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def timeless(workdir):
+    return [{name: value for name, value in record.items() if name not in TIMES} for record in records(workdir)]
+
+
+def checkpoint(workdir, step):
+    """Return every array of a checkpoint by name, read without the code under test."""
+    arrays = {}
+    for item in ("params", "training"):
+        arrays |= tree.flatten({item: ocp.StandardCheckpointer().restore(workdir / "checkpoints" / str(step) / item)})
+    return arrays
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The uninterrupted run."""
+    folder = tmp_path_factory.mktemp("whole")
+    finish(folder, folder / "run")
+    return folder / "run"
+
+
+def test_metrics_are_written_once_a_step(whole):
+    lines = records(whole)
+    assert [line["step"] for line in lines] == list(range(1, 21))
+    assert {"train/loss", "train/accuracy", "train/grad_norm", "train/lr", *TIMES} <= set(lines[0])
+    assert [line["step"] for line in lines if "val/accuracy" in line] == [10, 20]
+    assert all(line["val/count"] == 360 for line in lines if "val/count" in line)
+    assert lines[-1]["train/loss"] < lines[0]["train/loss"] - 0.15
+    assert list((whole / "tensorboard").glob("events.out.tfevents.*"))
+
+
+def test_killed_and_continued_equals_uninterrupted_to_the_bit(whole, tmp_path):
+    workdir = tmp_path / "run"
+    for kill_at in (3, 9, 15):
+        process = start(tmp_path, workdir)
+        deadline = time.time() + 60
+        while process.poll() is None and time.time() < deadline and len(records(workdir)) < kill_at:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    finish(tmp_path, workdir)
+    assert timeless(workdir) == timeless(whole)
+    expected, found = checkpoint(whole, 20), checkpoint(workdir, 20)
+    assert expected.keys() == found.keys()
+    assert len(expected) > 60
+    for name, array in expected.items():
+        np.testing.assert_array_equal(array, found[name], err_msg=name)
+
+
+def test_a_finished_run_does_nothing_more(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "run")
+    finish(tmp_path, tmp_path / "run")
+    assert timeless(tmp_path / "run") == timeless(whole)
+
+
+def test_run_directory_explains_itself(whole):
+    facts = read_facts(whole)
+    assert facts.config == CONFIG
+    assert facts.label_names == tuple("0123456789")
+    # Trained on one device, evaluated on eight.
+    assert evaluate(whole)["val/accuracy"] == records(whole)[-1]["val/accuracy"]
+
+
+def test_predict_agrees_with_the_model(whole, tmp_path):
+    source = data.open_sources(CONFIG)["val"]
+    paths = [tmp_path / f"{i}.png" for i in range(4)]
+    for i, path in enumerate(paths):
+        Image.fromarray(source.images[i].squeeze()).save(path)
+    model, _ = load_model(whole)
+    logits = model(jnp.array(source.images[:4], jnp.float32) / 127.5 - 1)
+    for classes, expected in zip(predict(whole, paths), jax.nn.softmax(logits), strict=True):
+        assert [name for name, _ in classes] == [str(i) for i in np.argsort(-expected)[:5]]
+        np.testing.assert_allclose([p for _, p in classes], np.sort(expected)[::-1][:5], rtol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [MeshShape(1), MeshShape(8), MeshShape(4, 2)])
+def test_evaluation_equals_a_numpy_count(shape):
+    """360 pictures by 64 leave a last batch of 40."""
+    mesh = make_mesh(shape, jax.devices()[: 1 if shape.data == 1 else 8])
+    facts = CONFIG.model_facts(10)
+    graph, params = model_graph(**facts), init_params(jax.random.key(0), **facts)
+    params["head"]["kernel"] = jax.random.normal(jax.random.key(1), params["head"]["kernel"].shape)
+    source, rows = data.open_sources(CONFIG)["val"], batch_rows(64, mesh)
+    batches = [place_batch(batch, rows, 64, mesh) for batch in data.eval_batches(source, CONFIG, rows)]
+    result = make_classification(make_eval_step(graph))(params, batches)
+
+    logits = np.asarray(nnx.merge(graph, params)(jnp.array(source.images, jnp.float32) * (2 / 255) - 1), np.float64)
+    logp = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    assert result["count"] == 360
+    assert result["accuracy"] == (logits.argmax(1) == source.labels).sum() / 360
+    np.testing.assert_allclose(result["loss"], -logp[np.arange(360), source.labels].mean(), rtol=1e-5)

@@ -1,0 +1,68 @@
+"""Config files and the command line: where a `ConfigDict` and `--config.KEY=VALUE` end and a `Config` begins."""
+
+import dataclasses
+import importlib.util
+import traceback
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from vit_jax.coerce import literal
+from vit_jax.config import Config, from_dict
+from vit_jax.errors import InputError
+
+
+def load(spec: str, overrides: dict[str, str] | None = None) -> Config:
+    """Run the config file `path.py[:arg]` and apply overrides such as {"optim.lr": "3e-4"}.
+
+    Raises:
+        InputError: no such file, an error inside it, an unknown key or a value of the wrong type.
+    """
+    path, _, arg = spec.partition(":")
+    try:
+        module_spec = importlib.util.spec_from_file_location("vit_jax_config", path)
+        if module_spec is None:
+            raise InputError(f"config file {path!r} must end in .py")
+        module = importlib.util.module_from_spec(module_spec)
+        module_spec.loader.exec_module(module)
+        values = module.get_config(arg or None)
+    except FileNotFoundError as error:
+        raise InputError(f"config file {path!r} does not exist; see configs/README.md for those there are") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(path)]
+        line = lines[-1] if lines else getattr(error, "lineno", "?")
+        raise InputError(f"{path}, line {line}: {type(error).__name__}: {error}") from error
+    values = values.to_dict() if isinstance(values, ConfigDict) else dict(values)
+    return override(from_dict(values), overrides or {})
+
+
+def parse_overrides(arguments: list[str]) -> dict[str, str]:
+    """Return {"optim.lr": "3e-4"} for the argument `--config.optim.lr=3e-4`; raise `InputError` for any other."""
+    overrides = {}
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        if not option.startswith("--config."):
+            raise InputError(f"argument {argument!r} is unknown; a key of the config is set by --config.KEY=VALUE")
+        if not equals:
+            raise InputError(f"argument {argument!r} has no value; write {option}=VALUE")
+        overrides[option.removeprefix("--config.")] = value
+    return overrides
+
+
+def override(config: Config, overrides: dict[str, str]) -> Config:
+    """Return the config with some keys set, such as {"data.path": "pictures"}."""
+    values = dataclasses.asdict(config)
+    for key, text in overrides.items():
+        _set(values, key, literal(text))
+    return from_dict(values)
+
+
+def _set(values: dict, dotted: str, value: Any) -> None:
+    *sections, last = dotted.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise InputError(f"config.{dotted}: {section!r} is a value, not a section")
+    values[last] = value
