@@ -15,9 +15,10 @@ class Size(NamedTuple):
     num_heads: int
 
 
-# Ti to H: Dosovitskiy et al. (2021), Steiner et al. (2022); g and G: Zhai et al. (2022); mu is for trying things out.
+# Ti to H: Dosovitskiy et al. (2021), Steiner et al. (2022); g and G: Zhai et al. (2022); mu and nano are for laptops.
 SIZES = {
     "mu": Size(32, 1, 128, 2),
+    "nano": Size(96, 6, 384, 3),
     "Ti": Size(192, 12, 768, 3),
     "S": Size(384, 12, 1536, 6),
     "B": Size(768, 12, 3072, 12),
