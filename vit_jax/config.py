@@ -18,37 +18,8 @@ from typing import Any, Literal
 
 from ml_collections import ConfigDict
 
+from vit_jax.architecture import Model, height_width
 from vit_jax.errors import InputError, nearest
-
-
-@dataclass(frozen=True)
-class Model:
-    """A Vision Transformer by name; what is None comes from the table of sizes.
-
-    Attributes:
-        name: size `/` patch, such as "S/16".
-        pool: what the head reads: the class token, or the mean over all tokens ("gap").
-        position: added position embedding: learned per patch, fixed 2-D sine-cosine, or none.
-        representation: width of a tanh layer before the head (the `pre_logits` of ImageNet-21k weights).
-        dropout: rate after the position embedding and in every MLP and attention output.
-        drop_path: stochastic depth, the rate at the last block; it grows linearly from 0 at the first.
-        dtype: of the computation; parameters are float32 always. "auto": bfloat16 on accelerators, float32 on CPU.
-        unroll: how many blocks one iteration of the scan over depth holds; changes speed, never results.
-    """
-
-    name: str = "S/16"
-    patch: int | None = None
-    width: int | None = None
-    depth: int | None = None
-    num_heads: int | None = None
-    mlp_dim: int | None = None
-    pool: Literal["token", "gap"] = "token"
-    position: Literal["learned", "sincos2d", "none"] = "learned"
-    representation: int | None = None
-    dropout: float = 0.0
-    drop_path: float = 0.0
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    unroll: int = 1
 
 
 @dataclass(frozen=True)
@@ -170,11 +141,6 @@ class Config:
 EXECUTION = ("mesh", "data.path", "data.threads", "data.cache_mb", "model.unroll", "keep")
 
 
-def height_width(image_size: int | tuple[int, int]) -> tuple[int, int]:
-    """Return an image size, one int for a square, as (height, width)."""
-    return (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-
-
 def parse_duration(text: str, where: str) -> tuple[float, str]:
     """Split "90ep" into (90.0, "ep"); raise `InputError` naming `where`."""
     match = re.fullmatch(r"(\d[\d_]*\.?\d*)(st|ep|ex|%)", text)
@@ -287,8 +253,10 @@ def _coerce(value: Any, wanted: Any, where: str) -> Any:
             except InputError:
                 continue
     elif origin is tuple:
-        if isinstance(value, (list, tuple)) and len(value) == len(options):
+        if isinstance(value, (list, tuple)) and len(value) == len(options) and options[-1] is not ...:
             return tuple(_coerce(item, option, where) for item, option in zip(value, options, strict=True))
+        if isinstance(value, (list, tuple)) and options[-1] is ...:
+            return tuple(_coerce(item, options[0], where) for item in value)
     elif wanted is float:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return float(value)
