@@ -10,6 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from vit_jax.architecture import Model
+from vit_jax.errors import InputError
 from vit_jax.models.layers import PatchEmbedding, compute_dtype, stacked
 from vit_jax.models.variants import reduction
 
@@ -173,6 +174,16 @@ class BiT(nnx.Module):
     ) -> Float[Array, "batch classes"]:
         """Return float32 logits of pictures with values in [-1, 1]."""
         return self.head(self.features(images, key=key))
+
+    def resize(self, image_size: tuple[int, int], patch: int | None = None) -> None:
+        """Make this, in place, the model of another picture size: it has no positions that would follow.
+
+        Raises:
+            InputError: a patch size is given.
+        """
+        if patch is not None:
+            raise InputError(f"patch={patch}: {self.config.name!r} is a ResNet, which has no patches")
+        self.image_size = tuple(image_size)
 
 
 def _group_norm(features: int, *, bit: bool, dtype: jnp.dtype, rngs: nnx.Rngs, zero: bool = False) -> nnx.GroupNorm:
