@@ -165,7 +165,7 @@ def parse_arg(arg: str | None, **defaults) -> types.SimpleNamespace:
         key, equals, text = item.partition("=")
         if key not in defaults:
             raise InputError(f"config argument {key!r} is unknown; {nearest(key, defaults)}")
-        value = True if not equals else text if isinstance(defaults[key], str) else _literal(text)
+        value = True if not equals else text if isinstance(defaults[key], str) else literal(text)
         wanted = type(defaults[key])
         values[key] = value if defaults[key] is None else _coerce(value, wanted, f"config argument {key}")
     return types.SimpleNamespace(**values)
@@ -195,7 +195,7 @@ def load(spec: str, overrides: dict[str, str] | None = None) -> Config:
         raise InputError(f"{path}, line {line}: {type(error).__name__}: {error}") from error
     values = values.to_dict() if isinstance(values, ConfigDict) else dict(values)
     for key, text in (overrides or {}).items():
-        _set(values, key, _literal(text))
+        _set(values, key, literal(text))
     return from_dict(values)
 
 
@@ -230,7 +230,8 @@ def _set(values: dict, dotted: str, value: Any) -> None:
     values[last] = value
 
 
-def _literal(text: str) -> Any:
+def literal(text: str) -> Any:
+    """Return the Python value that a command line's text means; text that means none is itself."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

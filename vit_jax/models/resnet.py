@@ -1,7 +1,7 @@
 """ResNets of weight-standardised convolutions and GroupNorm: a hybrid's patch embedding, and BiT.
 
 The two come from different code bases, so they differ in more than the order of norm and convolution: the hybrid pads
-as XLA's "SAME" and BiT evenly on both sides (and pools padded zeros), and their epsilons differ.
+as XLA's "SAME" and BiT evenly on both sides, and their epsilons differ.
 """
 
 import jax
@@ -119,7 +119,7 @@ class Stages(nnx.Module):
     ) -> Float[Array, "batch rows columns features"]:
         maps = self.root(images)
         if self.bit:
-            maps = nnx.max_pool(jnp.pad(maps, ((0, 0), (1, 1), (1, 1), (0, 0))), (3, 3), (2, 2))
+            maps = nnx.max_pool(maps, (3, 3), (2, 2), ((1, 1), (1, 1)))
         else:
             maps = nnx.max_pool(jax.nn.relu(self.root_norm(maps)), (3, 3), (2, 2), "SAME")
         for i in range(self.num_stages):

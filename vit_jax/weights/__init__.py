@@ -84,7 +84,7 @@ def save(model: ViT | BiT, where: str | os.PathLike, format: str | None = None) 
     if "://" in str(where):
         raise InputError(f"{where}: weights are saved to a path on this machine")
     if format is None and path.suffix not in ENDINGS:
-        raise InputError(f"{where}: the ending says no format; use .npz, .safetensors, none for a directory, or format=")
+        raise InputError(f"{where}: no format ends so; use .npz, .safetensors, none for a directory, or format=")
     format = format or ENDINGS[path.suffix]
     if format not in FORMATS:
         raise InputError(f"format={format!r} is unknown; {nearest(format, FORMATS)}")
@@ -111,8 +111,10 @@ def _from_file(
         facts = format.facts(arrays, notes, grid)
     except KeyError as error:
         raise InputError(f"{where}: has no {error.args[0]!r}, which weights of this format have") from error
-    except ValueError as error:
+    except InputError as error:
         raise InputError(f"{where}: {error}") from error
+    except (ValueError, IndexError) as error:
+        raise InputError(f"{where}: an array has another number of axes than its name promises ({error})") from error
     facts["num_classes"] = num_classes or facts["num_classes"]
     if facts["num_classes"] is None:
         raise InputError(f"{where}: has no head; give num_classes= for a new one")

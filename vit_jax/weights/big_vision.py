@@ -34,11 +34,13 @@ def names_in(arrays: dict[str, np.ndarray]) -> google.Names:
 def facts(arrays: dict[str, np.ndarray], notes: dict, grid: tuple[int, int] | None) -> dict:
     """Return what `build_model` needs to know; a file without positions has sine-cosine ones."""
     found = google.read_facts(arrays, names_in(arrays), grid)
-    changes = {"prefix_position": False}
+    changes = {}
     if f"{MAP}/probe" in arrays:
         changes["pool"] = "map"
     if found["config"].position == "none":
         changes["position"] = "sincos2d"
+    elif found["config"].pool == "token":
+        changes["prefix_position"] = False
     return found | {"config": dataclasses.replace(found["config"], **changes)}
 
 

@@ -90,12 +90,13 @@ def rules(config: Model, arrays: dict[str, np.ndarray] | None = None) -> list[Ru
 
 def stem() -> list[Rule]:
     """Return the rules of patches and class token."""
-    return [same("embedding/kernel", "embedding/kernel"), same("embedding/bias", "embedding/bias"), reshaped("cls", "cls")]
+    return [*[same(name, name) for name in ("embedding/kernel", "embedding/bias")], reshaped("cls", "cls")]
 
 
 def head() -> list[Rule]:
     """Return the rules of what comes after the encoder."""
-    return [same(f"{layer}/{part}", f"{layer}/{part}") for layer in ("pre_logits", "head") for part in ("kernel", "bias")]
+    names = [f"{layer}/{part}" for layer in ("pre_logits", "head") for part in ("kernel", "bias")]
+    return [same(name, name) for name in names]
 
 
 def encoder(names: Names) -> list[Rule]:

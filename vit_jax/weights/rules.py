@@ -3,7 +3,7 @@
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -106,7 +106,7 @@ def convolution(ours: str, theirs: str) -> list[Rule]:
 
 
 def read(
-    rules: Iterable[Rule], arrays: dict[str, np.ndarray], shapes: dict[str, jax.ShapeDtypeStruct]
+    rules: list[Rule], arrays: dict[str, np.ndarray], shapes: dict[str, jax.ShapeDtypeStruct]
 ) -> tuple[dict[str, jax.Array], Problems]:
     """Return the parameters that a file's arrays hold, and what does not fit; `arrays` is emptied on the way."""
     params, missing, misshaped = {}, [], []
@@ -135,10 +135,12 @@ def read(
             fits = False
         if fits:
             params |= {name: jnp.asarray(array) for name, array in zip(names, filled, strict=True)}
+    placed = {name for rule in rules for name in rule.ours}
+    missing += [f"{name} (for which this format has no place)" for name in shapes if name not in placed]
     return params, Problems(missing, list(arrays), misshaped)
 
 
-def write(rules: Iterable[Rule], params: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def write(rules: list[Rule], params: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return a file's arrays; every parameter must be in a rule."""
     arrays, written = {}, set()
     for rule in rules:

@@ -65,7 +65,7 @@ def facts(arrays: dict[str, np.ndarray], notes: dict, grid: tuple[int, int] | No
         noted = json.loads(notes["vit_jax"])
         config = from_dict({"model": dataclasses.asdict(config) | noted["model"]}).model
         grid = grid or tuple(noted["grid"])
-    image_size = (224, 224)
+    image_size = (224, 224) if grid is None else tuple(patch * side for side in grid)
     if "pos_embed" in arrays:
         tokens = arrays["pos_embed"].shape[1]
         owned = _owns_positions(tokens, prefix, grid)
