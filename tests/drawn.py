@@ -32,4 +32,4 @@ def params_of(model):
 
 def pictures(height=64, width=64, *, count=2, channels=3):
     """Return pictures of noise in [-1, 1]."""
-    return np.random.default_rng(1).uniform(-1, 1, (count, height, width, channels)).astype(np.float32)
+    return jnp.asarray(np.random.default_rng(1).uniform(-1, 1, (count, height, width, channels)), jnp.float32)

@@ -4,11 +4,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawn import drawn_model, pictures
+from drawn import params_of as flat_params
 from flax import nnx
 
 import vit_jax
 from vit_jax import tree
+from vit_jax.architecture import Model
 from vit_jax.errors import InputError
+from vit_jax.models import abstract_model
 
 TINY = dict(width=16, depth=2, num_heads=2, mlp_dim=32, num_classes=5, image_size=16)
 
@@ -21,31 +25,63 @@ def images(shape=(3, 16, 16, 3)):
     return jax.random.uniform(jax.random.key(1), shape, minval=-1, maxval=1)
 
 
+COUNTS = {
+    "Ti/16": 5_717_416,
+    "S/32": 22_878_952,
+    "S/16": 22_050_664,
+    "B/32": 88_224_232,
+    "B/16": 86_567_656,
+    "B/8": 86_576_872,
+    "L/32": 306_535_400,
+    "L/16": 304_326_632,
+    "H/14": 632_045_800,
+    "g/14": 1_012_611_432,
+    "G/14": 1_844_440_680,
+    "R+Ti/16": 6_337_704,
+    "R26+S/32": 36_431_912,
+    "R26+B/32": 101_383_976,
+    "R50+B/16": 98_659_112,
+    "R50+L/32": 328_994_856,
+    "BiT-R50x1": 25_549_352,
+    "BiT-R50x3": 217_319_080,
+    "BiT-R101x1": 44_541_480,
+    "BiT-R101x3": 387_934_888,
+    "BiT-R152x2": 236_335_208,
+    "BiT-R152x4": 936_533_224,
+}
+
+
+def count(name, **options):
+    facts = dict(num_classes=1000, image_size=224, channels=3)
+    return tree.count(params_of(abstract_model(config=Model(name=name, **options), **facts)))
+
+
+def test_the_table_names_every_listed_model():
+    assert list(COUNTS) == vit_jax.list_models()
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_parameter_count(name):
+    assert count(name) == COUNTS[name]
+
+
 @pytest.mark.parametrize(
-    ("name", "pool", "expected"),
+    ("name", "options", "expected"),
     [
-        ("Ti/16", "token", 5_717_416),
-        ("S/16", "token", 22_050_664),
-        ("S/32", "token", 22_878_952),
-        ("B/8", "token", 86_576_872),
-        ("B/16", "token", 86_567_656),
-        ("B/32", "token", 88_224_232),
-        ("L/16", "token", 304_326_632),
-        ("L/32", "token", 306_535_400),
-        ("H/14", "token", 632_045_800),
-        ("B/16", "gap", 86_566_120),
-        ("g/14", "gap", 1_012_608_616),
-        ("G/14", "gap", 1_844_437_352),
+        ("B/16", {"pool": "gap"}, 86_566_120),
+        ("g/14", {"pool": "gap"}, 1_012_608_616),
+        ("G/14", {"pool": "gap"}, 1_844_437_352),
+        ("B/16", {"registers": 4, "prefix_position": False}, COUNTS["B/16"] + 4 * 768 - 768),
+        ("B/16", {"layer_scale": 1e-5, "qk_norm": True}, COUNTS["B/16"] + 12 * (2 * 768 + 4 * 64)),
+        ("B/16", {"position": "none"}, COUNTS["B/16"] - 197 * 768),
+        ("B/16", {"position": "learned2d"}, COUNTS["B/16"] - (196 - 14) * 768),
+        ("B/16", {"position": "relative"}, COUNTS["B/16"] - 197 * 768 + 27 * 27 * 12),
+        ("B/16", {"position_at": "blocks_shared"}, COUNTS["B/16"]),
+        ("B/16", {"position_at": "blocks"}, COUNTS["B/16"] + 11 * 197 * 768),
     ],
 )
-def test_parameter_count(name, pool, expected):
-    shapes = jax.eval_shape(lambda: params_of(vit_jax.create_model(name, pool=pool)))
-    assert tree.count(shapes) == expected
-
-
-def test_listed_models_resolve():
-    for name in vit_jax.list_models():
-        assert tree.count(jax.eval_shape(lambda name=name: params_of(vit_jax.create_model(name)))) > 1e6
+def test_parameter_count_with_options(name, options, expected):
+    assert count(name, **options) == expected
 
 
 def test_initialisers_are_the_papers():
@@ -149,6 +185,111 @@ def test_pictures_of_any_shape_and_channels():
     assert model.position.grid.shape == (2, 3, 16)
 
 
+def encode(model, *size):
+    return np.asarray(jax.jit(model.encode)(pictures(*size)))
+
+
+POSITIONS = ["learned", "learned2d", "relative", "sincos2d", "none"]
+
+
+@pytest.mark.parametrize("position_at", ["stem", "blocks", "blocks_shared"])
+@pytest.mark.parametrize("position", POSITIONS)
+def test_every_position_runs_at_every_place_and_size(position, position_at):
+    model = drawn_model(position=position, position_at=position_at, registers=2, dtype="bfloat16")
+    tokens = encode(model, 64, 96)
+    assert tokens.shape == (2, 3 + 4 * 6, 32)
+    assert np.isfinite(tokens.astype(np.float32)).all()
+    resized = drawn_model(position=position, position_at=position_at, registers=2, dtype="bfloat16")
+    resized.resize((64, 96))
+    assert resized.image_size == (64, 96)
+    if position != "none":
+        np.testing.assert_allclose(resized.position((4, 6)), model.position((4, 6)), atol=1e-6)
+
+
+def test_learned_2d_positions_are_halves_of_row_and_column():
+    position = drawn_model(position="learned2d", image_size=(32, 48)).position
+    table = np.asarray(position((2, 3)))[1:].reshape(2, 3, 32)
+    for row in range(2):
+        for column in range(3):
+            wanted = np.concatenate([position.rows[row], position.columns[column]])
+            assert np.array_equal(table[row, column], wanted)
+
+
+def test_relative_bias_is_by_offset_and_spares_prefix_tokens():
+    position = drawn_model(position="relative", image_size=(32, 48), registers=1).position
+    bias, table = np.asarray(position((2, 3))), np.asarray(position.bias)
+    assert bias.shape == (2, 8, 8)
+    assert not bias[:, :2].any()
+    assert not bias[:, :, :2].any()
+    for query in range(6):
+        for key in range(6):
+            row, column = query // 3 - key // 3, query % 3 - key % 3
+            assert np.array_equal(bias[:, 2 + query, 2 + key], table[row + 1, column + 2])
+
+
+def test_positions_at_blocks_and_shared_agree_where_their_tables_do():
+    own, shared, stem = (drawn_model(position_at=at) for at in ("blocks", "blocks_shared", "stem"))
+    for name in ("grid", "prefix"):
+        table = getattr(own.position, name)[...][0]
+        setattr(own.position, name, nnx.Param(jnp.stack([table, table])))
+        for other in (shared, stem):
+            setattr(other.position, name, nnx.Param(table))
+    for other in (shared, stem):
+        nnx.update(other.blocks, nnx.state(own.blocks))
+        for part in ("embedding", "norm"):
+            nnx.update(getattr(other, part), nnx.state(getattr(own, part)))
+        other.cls = own.cls
+    np.testing.assert_allclose(encode(own), encode(shared), atol=1e-6)
+    assert np.abs(encode(own) - encode(stem)).max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("options", "prefix"),
+    [
+        ({"pool": "token"}, 1),
+        ({"pool": "gap"}, 0),
+        ({"pool": "gap", "class_token": True, "registers": 2}, 3),
+        ({"pool": "map", "registers": 2}, 2),
+        ({"pool": "token", "pool_norm": "after", "representation": 5, "prefix_position": False}, 1),
+        ({"pool": "token", "gelu": "exact", "qk_norm": True, "layer_scale": 0.1}, 1),
+    ],
+)
+def test_every_head_gives_one_vector_a_picture(options, prefix):
+    model = drawn_model(**options)
+    tokens, logits = jax.jit(lambda images: (model.encode(images), model(images)))(pictures())
+    assert tokens.shape == (2, prefix + 16, 32)
+    assert logits.shape == (2, 7)
+    assert np.abs(logits[0] - logits[1]).max() > 1e-3
+
+
+def test_unpooled_gives_logits_of_every_token():
+    assert jax.jit(drawn_model(pool="none", registers=1))(pictures()).shape == (2, 17, 7)
+
+
+def test_average_pooling_reads_the_patches_alone():
+    model = drawn_model(pool="gap", class_token=True, registers=2)
+    features, tokens = jax.jit(lambda images: (model.features(images), model.encode(images)))(pictures())
+    np.testing.assert_allclose(features, tokens[:, 3:].mean(axis=1), atol=1e-6)
+
+
+def test_layer_scale_of_one_and_prefix_positions_of_zero_change_nothing():
+    plain, changed = drawn_model(), drawn_model(layer_scale=1.0, prefix_position=False)
+    params = flat_params(plain)
+    plain.position.prefix = nnx.Param(jnp.zeros((1, 32)))
+    values = {name: params.get(name, jnp.ones((2, 32))) for name in flat_params(changed)}
+    graph, state = nnx.split(changed)
+    changed = nnx.merge(graph, tree.map_named(lambda name, _: values[name], nnx.to_pure_dict(state)))
+    np.testing.assert_allclose(encode(plain), encode(changed), atol=1e-6)
+
+
+def test_activations_are_those_of_the_call():
+    model = drawn_model()
+    seen, tokens = jax.jit(lambda images: (model.activations(images), model.encode(images)))(pictures())
+    assert seen["embedding"].shape == (2, 4, 4, 32)
+    assert seen["blocks"].shape == (2, 2, 17, 32)
+    np.testing.assert_allclose(seen["encoded"], tokens, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -157,6 +298,19 @@ def test_pictures_of_any_shape_and_channels():
         (lambda: vit_jax.create_model("S/16", image_size=30), r"30x30 is not divisible by the patch size 16"),
         (lambda: vit_jax.create_model("S/16", num_heads=7), r"num_heads=7 does not divide model.width=384"),
         (lambda: vit_jax.create_model("S/16", widht=7), r"no option 'widht'; did you mean 'width'"),
+        (lambda: vit_jax.create_model("R50+S/8"), r"R50 has no stages for patch 8; set model.resnet="),
+        (lambda: vit_jax.create_model("R26+S/32", patch=16, resnet=(2, 2, 2, 2)), r"16 is not divisible by 32"),
+        (lambda: vit_jax.create_model("S/16", resnet=(2, 0)), r"every stage must have at least 1 unit"),
+        (
+            lambda: vit_jax.create_model("S/16", resnet=(), resnet_width=48),
+            r"resnet_width=48: must be a multiple of 32",
+        ),
+        (lambda: vit_jax.create_model("custom/16", width=32), r"model.depth must be set for 'custom/16'"),
+        (lambda: vit_jax.create_model("BiT-R50x1", pool="gap"), r"model.pool: means nothing for 'BiT-R50x1'"),
+        (lambda: vit_jax.create_model("BiT-R51x1"), r"did you mean 'BiT-R50x1'"),
+        (lambda: vit_jax.create_model("BiT-custom"), r"model.resnet and model.resnet_width must be set"),
+        (lambda: vit_jax.create_model("S/16", class_token=False), r"model.pool='token' reads the class token"),
+        (lambda: drawn_model()(pictures(64, 70)), r"64x70 is not divisible by the patch size 16"),
     ],
 )
 def test_mistakes_are_told_in_one_line(call, message):

@@ -348,7 +348,7 @@ def test_patches_of_another_size_embed_what_they_did(patch, tmp_path):
     vit_jax.save(drawn_model(name="B/16", depth=1, image_size=224), tmp_path / "x.npz")
     whole = vit_jax.load(tmp_path / "x.npz")
     model = vit_jax.load(tmp_path / "x.npz", patch=patch)
-    assert model.config.name == f"B/{patch}"
+    assert model.config.name == f"custom/{patch}"
     assert model.image_size == (224, 224)
     assert model.position.grid.shape == (224 // patch, 224 // patch, 768)
     images = pictures(32, 32)

@@ -152,7 +152,8 @@ class BiT(nnx.Module):
         self.num_classes, self.channels = num_classes, channels
         dtype = compute_dtype(config)
         self.resnet = Stages(config, channels, bit=True, dtype=dtype, rngs=rngs)
-        self.norm = _group_norm(self.resnet.features, bit=True, dtype=dtype, rngs=rngs)
+        # The head reads float32, so its input is not rounded on the way.
+        self.norm = _group_norm(self.resnet.features, bit=True, dtype=jnp.dtype("float32"), rngs=rngs)
         self.head = nnx.Linear(
             self.resnet.features, num_classes, kernel_init=nnx.initializers.zeros, dtype=jnp.float32, rngs=rngs
         )
