@@ -84,10 +84,18 @@ def write_safetensors(
     Raises:
         InputError: the folder is missing or can't be written, or the disk is full; an older file is left as it was.
     """
-    with replacing(path) as part:
-        # The library reads each array's memory as it lies, so a transposed view has to be laid out first.
-        laid_out = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-        safetensors.numpy.save_file(laid_out, part, metadata)
+    names = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64"}
+    header, end = {"__metadata__": metadata} if metadata else {}, 0
+    for name, array in arrays.items():
+        start, end = end, end + array.nbytes
+        header[name] = {"dtype": names[array.dtype.name], "shape": list(array.shape), "data_offsets": [start, end]}
+    encoded = json.dumps(header, separators=(",", ":")).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    # The library's writer wants every array laid out at once; here a transposed view is laid out in its turn.
+    with replacing(path) as part, open(part, "wb") as file:
+        file.write(len(encoded).to_bytes(8, "little") + encoded)
+        for array in arrays.values():
+            file.write(np.asarray(array, order="C").reshape(-1).view(np.uint8).data)
 
 
 @contextlib.contextmanager

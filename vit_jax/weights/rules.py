@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from vit_jax.errors import InputError
@@ -77,10 +76,10 @@ def linear(ours: str | tuple[str, ...], theirs: str, *, outputs: int = 1) -> lis
     names = (ours,) if isinstance(ours, str) else ours
 
     def pack_kernel(*kernels: np.ndarray) -> np.ndarray:
-        return np.concatenate([_matrix(kernel.shape, outputs, kernel).T for kernel in kernels])
+        return _joined([kernel.reshape(math.prod(kernel.shape[:-outputs]), -1).T for kernel in kernels])
 
     def pack_bias(*biases: np.ndarray) -> np.ndarray:
-        return np.concatenate([bias.reshape(-1) for bias in biases])
+        return _joined([bias.reshape(-1) for bias in biases])
 
     def unpack_kernel(array: np.ndarray, shapes: list[Shape]) -> list[np.ndarray]:
         return [part.T.reshape(shape) for part, shape in zip(np.split(array, len(shapes)), shapes, strict=True)]
@@ -134,7 +133,10 @@ def read(
                 continue
             fits = False
         if fits:
-            params |= {name: jnp.asarray(array) for name, array in zip(names, filled, strict=True)}
+            # One copy, made before the next begins: `jnp.asarray` makes two.
+            params |= {
+                name: jax.device_put(array).block_until_ready() for name, array in zip(names, filled, strict=True)
+            }
     placed = {name for rule in rules for name in rule.ours}
     missing += [f"{name} (for which this format has no place)" for name in shapes if name not in placed]
     return params, Problems(missing, list(arrays), misshaped)
@@ -150,16 +152,17 @@ def write(rules: list[Rule], params: dict[str, np.ndarray]) -> dict[str, np.ndar
         written.update(rule.ours)
         if "{i" in rule.theirs:
             for i, slices in enumerate(zip(*parts, strict=True)):
-                arrays[rule.theirs.format(i=i + rule.first)] = np.ascontiguousarray(rule.pack(*slices))
+                arrays[rule.theirs.format(i=i + rule.first)] = rule.pack(*slices)
         else:
-            arrays[rule.theirs] = np.ascontiguousarray(rule.pack(*parts))
+            arrays[rule.theirs] = rule.pack(*parts)
     if left := [name for name in params if name not in written]:
         raise InputError(f"the format has no place for the parameters {', '.join(left)}")
     return arrays
 
 
-def _matrix(shape: Shape, outputs: int, kernel: np.ndarray) -> np.ndarray:
-    return kernel.reshape(math.prod(shape[: len(shape) - outputs]), -1)
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """Concatenate, but keep a single view a view, which takes no memory."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _grouped(names: list[str]) -> list[str]:
