@@ -1,5 +1,6 @@
 """Models with parameters drawn by NumPy: every one random, and nothing to compile."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -33,3 +34,8 @@ def params_of(model):
 def pictures(height=64, width=64, *, count=2, channels=3):
     """Return pictures of noise in [-1, 1]."""
     return jnp.asarray(np.random.default_rng(1).uniform(-1, 1, (count, height, width, channels)), jnp.float32)
+
+
+def encode(model, *size):
+    """Return the encoder's tokens of such pictures."""
+    return np.asarray(jax.jit(model.encode)(pictures(*size)))

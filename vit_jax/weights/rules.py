@@ -123,6 +123,9 @@ def read(
             name = rule.theirs.format(i=i + rule.first)
             # Taken out, so that its memory is free before the next parameter is made.
             array = arrays.pop(name, None)
+            # Published hybrids have norms of shape (1, 1, 1, channels).
+            if array is not None and array.shape[: -len(wanted)] == (1,) * (array.ndim - len(wanted)):
+                array = array.reshape(array.shape[-len(wanted) :])
             if array is None:
                 missing.append(name)
             elif array.shape != wanted:
