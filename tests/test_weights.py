@@ -1,5 +1,8 @@
 """Loaded weights: the outputs that their owners gave, other heads, sizes and patches, and what does not fit."""
 
+import json
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -115,6 +118,10 @@ def test_a_representation_layer_goes_with_its_head():
         ("vit_token", {"image_size": 90}, r"90x90 is not divisible by the patch size 16"),
         ("hybrid_stages", {"patch": 16}, r"patch size of a hybrid, 'custom/8', can't be changed"),
         ("bit", {"patch": 16}, r"is a ResNet, which has no patches"),
+        ("bit", {"name": "B/16"}, r"does not hold a model of the kind of 'B/16'"),
+        ("vit_token", {"patch": 0}, r"patch=0: must be at least 1"),
+        ("vit_token", {"num_classes": 0}, r"num_classes=0: must be at least 1"),
+        ("vit_token", {"image_size": (64, 0)}, r"image_size=\(64, 0\): must be pixels, or \(height, width\)"),
     ],
 )
 def test_what_does_not_fit_is_listed(case, options, message):
@@ -180,6 +187,45 @@ def test_s16_at_other_sizes(size, options, tmp_path):
         assert np.array_equal(model.position.prefix, whole.position.prefix)
     elsewhere = whole.position((size[0] // 16, size[1] // 16))
     np.testing.assert_allclose(elsewhere, model.position((size[0] // 16, size[1] // 16)), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_attention_heads": 5}, r"num_heads=5 does not divide model.width=32"),
+        ({"hidden_act": "swish"}, r"hidden_act='swish' in config.json: only gelu, "),
+        ({"hidden_act": []}, r"are not as this format has them \(unhashable"),
+        ({"image_size": [0, 64]}, r"image_size=\(0, 64\): must be pixels"),
+        (
+            {"image_size": 96},
+            r"misshaped \(1\): vit.embeddings.position_embeddings \(1, 17, 32\), wanted \(1, 37, 32\)",
+        ),
+        ([], r"config.json: not a JSON object"),
+        (None, r"does not say how many heads"),
+    ],
+)
+def test_configs_that_are_wrong_are_told_in_one_line(change, message, tmp_path):
+    path = tmp_path / "hf"
+    shutil.copytree(DATA / "hf_vit", path)
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | change if isinstance(change, dict) else [1]))
+    if change is None:
+        (path / "config.json").unlink()
+    with pytest.raises(InputError, match=message) as caught:
+        vit_jax.load(path)
+    assert "\n" not in str(caught.value)
+    if change is None:
+        same_model(vit_jax.load(path, num_heads=2), load("hf_vit"))
+
+
+@pytest.mark.parametrize(
+    "note", ["{", "[]", "{}", '{"model": {"width": 1.5}, "grid": [4, 4]}', '{"model": {}, "grid": 5}']
+)
+def test_notes_that_are_wrong_are_told_in_one_line(note, tmp_path):
+    write_safetensors(tmp_path / "x.safetensors", read_arrays(DATA / FILES["timm_token"]), {"vit_jax": note})
+    with pytest.raises(InputError, match=r"x\.safetensors: ") as caught:
+        vit_jax.load(tmp_path / "x.safetensors")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_jitted_call_compiles_once_a_resolution():

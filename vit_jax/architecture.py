@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from vit_jax.errors import InputError
+
 
 @dataclass(frozen=True)
 class Model:
@@ -63,5 +65,12 @@ class Model:
 
 
 def height_width(image_size: int | tuple[int, int]) -> tuple[int, int]:
-    """Return an image size, one int for a square, as (height, width)."""
-    return (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    """Return an image size, one int for a square, as (height, width).
+
+    Raises:
+        InputError: it is neither, or not positive.
+    """
+    sides = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if not isinstance(sides, (tuple, list)) or len(sides) != 2 or any(type(x) is not int or x < 1 for x in sides):
+        raise InputError(f"image_size={image_size!r}: must be pixels, or (height, width)")
+    return tuple(sides)

@@ -22,6 +22,8 @@ def build_model(
     config: Model, *, num_classes: int, image_size: int | tuple[int, int], channels: int, rngs: nnx.Rngs
 ) -> ViT | BiT:
     """Return the model that a typed config describes, its parameters drawn from `rngs`."""
+    if num_classes < 1:
+        raise InputError(f"num_classes={num_classes}: must be at least 1")
     config = resolve(config)
     kind = BiT if config.patch is None else ViT
     return kind(config, num_classes=num_classes, image_size=height_width(image_size), channels=channels, rngs=rngs)

@@ -106,6 +106,8 @@ class ViT(nnx.Module):
             InputError: the patch does not divide the picture, or the model is a hybrid and the patch is to change.
         """
         if patch is not None and patch != self.config.patch:
+            if patch < 1:
+                raise InputError(f"patch={patch}: must be at least 1")
             if self.config.resnet is not None:
                 raise InputError(f"patch={patch}: the patch size of a hybrid, {self.config.name!r}, can't be changed")
             self.embedding.kernel = nnx.Param(resize_patch(self.embedding.kernel[...], patch))

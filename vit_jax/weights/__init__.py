@@ -65,7 +65,7 @@ def load(
         raise InputError(f"{where}: run directories can't be loaded yet")
     model = _from_file(path, str(where), num_classes, grid, strict, overrides | {"resample": resample})
     if image_size is not None or patch is not None:
-        model.resize(height_width(image_size or model.image_size), patch)
+        model.resize(model.image_size if image_size is None else height_width(image_size), patch)
     return model
 
 
@@ -102,7 +102,7 @@ def save(model: ViT | BiT, where: str | os.PathLike, format: str | None = None) 
 def _from_file(
     path: pathlib.Path, where: str, num_classes: int | None, grid: tuple[int, int] | None, strict: bool, overrides: dict
 ) -> ViT | BiT:
-    arrays, notes = _open(path, rf"{NO_WEIGHTS}|{HEAD}" if num_classes else NO_WEIGHTS)
+    arrays, notes = _open(path, rf"{NO_WEIGHTS}|{HEAD}" if num_classes is not None else NO_WEIGHTS)
     format = next((module for module in FORMATS.values() if module.matches(arrays)), None)
     if format is None:
         some = ", ".join(list(arrays)[:3])
@@ -113,12 +113,17 @@ def _from_file(
         raise InputError(f"{where}: has no {error.args[0]!r}, which weights of this format have") from error
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
-    except (ValueError, IndexError) as error:
-        raise InputError(f"{where}: an array has another number of axes than its name promises ({error})") from error
-    facts["num_classes"] = num_classes or facts["num_classes"]
+    except (ValueError, IndexError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{where}: its arrays or its config are not as this format has them ({_line(error)})"
+        ) from error
+    if num_classes is not None:
+        facts["num_classes"] = num_classes
     if facts["num_classes"] is None:
         raise InputError(f"{where}: has no head; give num_classes= for a new one")
     facts["config"] = _configured(facts["config"], overrides, where)
+    if (facts["config"].patch is None) != (format is bit):
+        raise InputError(f"{where}: does not hold a model of the kind of {facts['config'].name!r}")
 
     model = abstract_model(**facts)
     graph, state = nnx.split(model)
@@ -156,8 +161,8 @@ def _open(path: pathlib.Path, skip: str) -> tuple[dict[str, np.ndarray], dict]:
     if (beside := file.parent / "config.json").is_file() and file.name == "model.safetensors":
         try:
             notes |= json.loads(beside.read_text())
-        except ValueError as error:
-            raise InputError(f"{beside}: not a JSON object ({error})") from error
+        except (ValueError, TypeError, RecursionError) as error:
+            raise InputError(f"{beside}: not a JSON object ({_line(error)})") from error
     return arrays, notes
 
 
@@ -170,3 +175,7 @@ def _configured(config: Model, overrides: dict, where: str) -> Model:
         raise InputError(f"{where}: does not say how many heads its attention has; give num_heads=")
     config = resolve(config)
     return config if "name" in overrides else dataclasses.replace(config, name=name_of(config))
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

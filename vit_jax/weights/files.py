@@ -15,7 +15,6 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import safetensors
-import safetensors.numpy
 
 from vit_jax.errors import InputError
 

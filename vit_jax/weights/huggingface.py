@@ -8,7 +8,7 @@ import numpy as np
 from vit_jax.architecture import Model, height_width
 from vit_jax.errors import InputError
 from vit_jax.weights import files
-from vit_jax.weights.holds import ANY, PLAIN, count
+from vit_jax.weights.holds import ANY, PLAIN, count, grid_of
 from vit_jax.weights.rules import Rule, convolution, linear, norm, positions, reshaped
 
 HOLDS = PLAIN | {"pool": ("token",), "prefix": ("learned",), "gelu": ANY, "norm_eps": ANY}
@@ -36,7 +36,10 @@ def facts(arrays: dict[str, np.ndarray], notes: dict, grid: tuple[int, int] | No
         gelu=GELUS[notes.get("hidden_act", "gelu")],
         norm_eps=float(notes.get("layer_norm_eps", 1e-12)),
     )
-    size = notes.get("image_size", 224)
+    size = notes.get("image_size")
+    if size is None:
+        patches = arrays[f"{prefix}embeddings.position_embeddings"].shape[1] - 1
+        size = [patch * side for side in grid_of(patches, grid)]
     return {
         "config": config,
         "num_classes": None if head is None else head.shape[0],
