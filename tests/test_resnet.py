@@ -8,6 +8,8 @@ from drawn import drawn_model, params_of, pictures
 from flax import nnx
 
 from vit_jax.architecture import Model
+from vit_jax.config import from_dict
+from vit_jax.errors import InputError
 from vit_jax.models.resnet import StdConv, Unit
 from vit_jax.models.variants import HYBRIDS, NAMES, name_of, reduction, resolve
 
@@ -64,6 +66,12 @@ def test_bit_runs_on_any_size_and_has_a_head_of_features():
 @pytest.mark.parametrize("name", NAMES)
 def test_a_resolved_config_finds_its_name(name):
     assert name_of(resolve(Model(name=name))) == name
+
+
+def test_stages_are_set_in_a_config():
+    assert from_dict({"model": {"name": "R+S/32", "resnet": [1, 2]}}).model.resnet == (1, 2)
+    with pytest.raises(InputError, match=r"config.model.resnet=\[1, 'a'\]: must be"):
+        from_dict({"model": {"resnet": [1, "a"]}})
 
 
 def test_a_hybrids_patch_is_what_a_token_covers():

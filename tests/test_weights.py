@@ -228,6 +228,17 @@ def test_notes_that_are_wrong_are_told_in_one_line(note, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_a_timm_directory_says_how_it_pools(tmp_path):
+    arrays = read_arrays(DATA / FILES["timm_token"])
+    write_safetensors(tmp_path / "model.safetensors", arrays)
+    for named, pool in (("avg", "gap"), ("token", "token")):
+        (tmp_path / "config.json").write_text(json.dumps({"architecture": "vit", "global_pool": named}))
+        assert vit_jax.load(tmp_path, num_heads=2).config.pool == pool
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "vit", "global_pool": "max"}))
+    with pytest.raises(InputError, match="global_pool='max' in config.json: only 'token', 'avg', 'map'"):
+        vit_jax.load(tmp_path, num_heads=2)
+
+
 def test_a_jitted_call_compiles_once_a_resolution():
     model = load("vit_token")
     call = jax.jit(model)

@@ -45,6 +45,10 @@ def facts(arrays: dict[str, np.ndarray], notes: dict, grid: tuple[int, int] | No
     token, after = "cls_token" in arrays, "fc_norm.weight" in arrays
     pool = "map" if "attn_pool.latent" in arrays else "token" if token and not after else "gap"
     heads = {size.width: size.num_heads for size in SIZES.values() if size.width >= 192}
+    if (named := notes.get("global_pool")) is not None:
+        if named not in POOLS:
+            raise InputError(f"global_pool={named!r} in config.json: only {', '.join(map(repr, POOLS))} are known")
+        pool = POOLS[named]
     head_norm = arrays.get("blocks.0.attn.q_norm.weight")
     num_heads = heads.get(width, width // 64 if width % 64 == 0 else None)
     config = Model(
@@ -53,7 +57,7 @@ def facts(arrays: dict[str, np.ndarray], notes: dict, grid: tuple[int, int] | No
         depth=count(arrays, r"blocks\.(\d+)\."),
         num_heads=num_heads if head_norm is None else width // len(head_norm),
         mlp_dim=arrays["blocks.0.mlp.fc1.weight"].shape[0],
-        pool=POOLS.get(notes.get("global_pool"), pool),
+        pool=pool,
         pool_norm="after" if after else "before",
         class_token=token,
         registers=arrays["reg_token"].shape[1] if "reg_token" in arrays else 0,
