@@ -12,7 +12,7 @@ PACKAGE = ROOT / "vit_jax"
 
 FLOORS = [
     ("errors",),
-    ("coerce",),
+    ("coerce", "architecture"),
     ("tree", "losses", "config"),
     ("config_file",),
     ("models", "data", "optim", "sharding", "metrics"),

@@ -7,49 +7,76 @@ import pytest
 from flax import nnx
 
 import vit_jax
+from tests.drawn import drawn_model, encode, params_of, pictures
 from vit_jax import tree
+from vit_jax.architecture import Model
 from vit_jax.errors import InputError
+from vit_jax.models import abstract_model
 
 TINY = dict(width=16, depth=2, num_heads=2, mlp_dim=32, num_classes=5, image_size=16)
 
 
-def params_of(model):
-    return nnx.to_pure_dict(nnx.split(model)[1])
+COUNTS = {
+    "Ti/16": 5_717_416,
+    "S/32": 22_878_952,
+    "S/16": 22_050_664,
+    "B/32": 88_224_232,
+    "B/16": 86_567_656,
+    "B/8": 86_576_872,
+    "L/32": 306_535_400,
+    "L/16": 304_326_632,
+    "H/14": 632_045_800,
+    "g/14": 1_012_611_432,
+    "G/14": 1_844_440_680,
+    "R+Ti/16": 6_337_704,
+    "R26+S/32": 36_431_912,
+    "R26+B/32": 101_383_976,
+    "R50+B/16": 98_659_112,
+    "R50+L/32": 328_994_856,
+    "BiT-R50x1": 25_549_352,
+    "BiT-R50x3": 217_319_080,
+    "BiT-R101x1": 44_541_480,
+    "BiT-R101x3": 387_934_888,
+    "BiT-R152x2": 236_335_208,
+    "BiT-R152x4": 936_533_224,
+}
 
 
-def images(shape=(3, 16, 16, 3)):
-    return jax.random.uniform(jax.random.key(1), shape, minval=-1, maxval=1)
+def count(name, **options):
+    facts = dict(num_classes=1000, image_size=224, channels=3)
+    return tree.count(params_of(abstract_model(config=Model(name=name, **options), **facts)))
+
+
+def test_the_table_names_every_listed_model():
+    assert list(COUNTS) == vit_jax.list_models()
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_parameter_count(name):
+    assert count(name) == COUNTS[name]
 
 
 @pytest.mark.parametrize(
-    ("name", "pool", "expected"),
+    ("name", "options", "expected"),
     [
-        ("Ti/16", "token", 5_717_416),
-        ("S/16", "token", 22_050_664),
-        ("S/32", "token", 22_878_952),
-        ("B/8", "token", 86_576_872),
-        ("B/16", "token", 86_567_656),
-        ("B/32", "token", 88_224_232),
-        ("L/16", "token", 304_326_632),
-        ("L/32", "token", 306_535_400),
-        ("H/14", "token", 632_045_800),
-        ("B/16", "gap", 86_566_120),
-        ("g/14", "gap", 1_012_608_616),
-        ("G/14", "gap", 1_844_437_352),
+        ("B/16", {"pool": "gap"}, 86_566_120),
+        ("g/14", {"pool": "gap"}, 1_012_608_616),
+        ("G/14", {"pool": "gap"}, 1_844_437_352),
+        ("B/16", {"registers": 4, "prefix_position": False}, COUNTS["B/16"] + 4 * 768 - 768),
+        ("B/16", {"layer_scale": 1e-5, "qk_norm": True}, COUNTS["B/16"] + 12 * (2 * 768 + 4 * 64)),
+        ("B/16", {"position": "none"}, COUNTS["B/16"] - 197 * 768),
+        ("B/16", {"position": "learned2d"}, COUNTS["B/16"] - (196 - 14) * 768),
+        ("B/16", {"position": "relative"}, COUNTS["B/16"] - 197 * 768 + 27 * 27 * 12),
+        ("B/16", {"position_at": "blocks_shared"}, COUNTS["B/16"]),
+        ("B/16", {"position_at": "blocks"}, COUNTS["B/16"] + 11 * 197 * 768),
     ],
 )
-def test_parameter_count(name, pool, expected):
-    shapes = jax.eval_shape(lambda: params_of(vit_jax.create_model(name, pool=pool)))
-    assert tree.count(shapes) == expected
-
-
-def test_listed_models_resolve():
-    for name in vit_jax.list_models():
-        assert tree.count(jax.eval_shape(lambda name=name: params_of(vit_jax.create_model(name)))) > 1e6
+def test_parameter_count_with_options(name, options, expected):
+    assert count(name, **options) == expected
 
 
 def test_initialisers_are_the_papers():
-    params = tree.flatten(params_of(vit_jax.create_model("S/4", num_classes=10, image_size=32)))
+    params = params_of(vit_jax.create_model("S/4", num_classes=10, image_size=32))
     assert params["blocks/attn/query/kernel"].shape == (12, 384, 6, 64)
     limit = (6 / (384 + 384)) ** 0.5
     query = params["blocks/attn/query/kernel"]
@@ -65,37 +92,32 @@ def test_initialisers_are_the_papers():
 def test_same_seed_same_bits_other_seed_other_bits():
     first, again, other = (params_of(vit_jax.create_model("Ti/8", **TINY, seed=seed)) for seed in (3, 3, 4))
     assert jax.tree.all(jax.tree.map(jnp.array_equal, first, again))
-    assert not jnp.array_equal(first["embedding"]["kernel"], other["embedding"]["kernel"])
+    assert not jnp.array_equal(first["embedding/kernel"], other["embedding/kernel"])
 
 
-@pytest.mark.parametrize("options", [{}, {"pool": "gap"}, {"position": "sincos2d"}, {"position": "none"}])
-def test_patch_embedding_is_a_strided_convolution_and_logits_have_their_shape(options):
-    model = vit_jax.create_model("Ti/4", **TINY, **options)
+@pytest.mark.parametrize("patch", [4, 8])
+def test_patch_embedding_is_a_strided_convolution(patch):
+    model = drawn_model(patch=patch)
     expected = jax.lax.conv_general_dilated(
-        images(), model.embedding.kernel[...], (4, 4), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        pictures(), model.embedding.kernel[...], (patch, patch), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
-    np.testing.assert_allclose(model.embedding(images()), expected, atol=1e-5)
-    model.head.kernel[...] = jnp.ones_like(model.head.kernel[...])
-    logits = model(images())
-    assert logits.shape == (3, 5)
-    assert logits.dtype == jnp.float32
-    assert logits.std(axis=0).min() > 0
+    np.testing.assert_allclose(model.embedding(pictures()), expected + model.embedding.bias[...], atol=1e-4)
 
 
 def test_block_equals_plain_numpy():
     """The encoder against the paper's equations 1 to 4, written out."""
-    model = vit_jax.create_model("Ti/8", **TINY, pool="token", seed=2)
-    p = jax.tree.map(np.asarray, params_of(model))
+    model = drawn_model(image_size=32)
+    p = jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.split(model)[1]))
 
     def norm(x, weights):
         x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
         return x * weights["scale"] + weights["bias"]
 
-    x = np.asarray(images())
-    patches = x.reshape(3, 2, 8, 2, 8, 3).transpose(0, 1, 3, 2, 4, 5).reshape(3, 4, -1)
-    tokens = patches @ p["embedding"]["kernel"].reshape(-1, 16) + p["embedding"]["bias"]
-    tokens = np.concatenate([np.broadcast_to(p["cls"], (3, 1, 16)), tokens], axis=1)
-    tokens = tokens + np.concatenate([p["position"]["prefix"], p["position"]["grid"].reshape(4, 16)])
+    x = np.asarray(pictures(32, 32))
+    patches = x.reshape(2, 2, 16, 2, 16, 3).transpose(0, 1, 3, 2, 4, 5).reshape(2, 4, -1)
+    tokens = patches @ p["embedding"]["kernel"].reshape(-1, 32) + p["embedding"]["bias"]
+    tokens = np.concatenate([np.broadcast_to(p["cls"], (2, 1, 32)), tokens], axis=1)
+    tokens = tokens + np.concatenate([p["position"]["prefix"], p["position"]["grid"].reshape(4, 32)])
     for layer in range(2):
         b = jax.tree.map(lambda leaf, layer=layer: leaf[layer], p["blocks"])
         h = norm(tokens, b["norm1"])
@@ -103,20 +125,21 @@ def test_block_equals_plain_numpy():
             np.einsum("nti,ihd->nhtd", h, b["attn"][name]["kernel"]) + b["attn"][name]["bias"][:, None]
             for name in ("query", "key", "value")
         )
-        scores = np.exp(q @ k.swapaxes(-1, -2) / np.sqrt(8))
+        scores = np.exp(q @ k.swapaxes(-1, -2) / np.sqrt(16))
         mixed = (scores / scores.sum(-1, keepdims=True)) @ v
         tokens = tokens + np.einsum("nhtd,hdo->nto", mixed, b["attn"]["out"]["kernel"]) + b["attn"]["out"]["bias"]
         h = norm(tokens, b["norm2"]) @ b["mlp"]["fc1"]["kernel"] + b["mlp"]["fc1"]["bias"]
         h = 0.5 * h * (1 + np.tanh(np.sqrt(2 / np.pi) * (h + 0.044715 * h**3)))
         tokens = tokens + h @ b["mlp"]["fc2"]["kernel"] + b["mlp"]["fc2"]["bias"]
-    np.testing.assert_allclose(model.encode(images()), norm(tokens, p["norm"]), atol=2e-5)
+    np.testing.assert_allclose(encode(model, 32, 32), norm(tokens, p["norm"]), atol=2e-5)
 
 
 def test_randomness_needs_a_key():
-    model = vit_jax.create_model("Ti/8", **TINY, dropout=0.5, drop_path=0.5)
-    tokens, again = model.encode(images()), model.encode(images())
-    assert jnp.array_equal(tokens, again)
-    noisy = [model.encode(images(), jax.random.key(seed)) for seed in (0, 0, 1)]
+    model = drawn_model(dropout=0.5, drop_path=0.5)
+    tokens = encode(model)
+    assert np.array_equal(tokens, encode(model))
+    drop = jax.jit(model.encode)
+    noisy = [drop(pictures(), jax.random.key(seed)) for seed in (0, 0, 1)]
     assert jnp.array_equal(noisy[0], noisy[1])
     assert not jnp.array_equal(noisy[0], noisy[2])
     assert not jnp.array_equal(noisy[0], tokens)
@@ -133,20 +156,67 @@ def test_drop_path_keeps_the_expectation_and_drops_whole_pictures():
 
 
 def test_unroll_does_not_change_the_result():
-    outputs = [vit_jax.create_model("Ti/8", **TINY, unroll=unroll).encode(images()) for unroll in (1, 2)]
+    outputs = [encode(drawn_model(unroll=unroll)) for unroll in (1, 2)]
     np.testing.assert_allclose(outputs[0], outputs[1], atol=1e-6)
 
 
 def test_bfloat16_is_near_float32():
-    exact, rounded = (vit_jax.create_model("Ti/8", **TINY, dtype=d).encode(images()) for d in ("float32", "bfloat16"))
+    exact, rounded = (encode(drawn_model(dtype=dtype)) for dtype in ("float32", "bfloat16"))
     assert rounded.dtype == jnp.bfloat16
-    assert float(jnp.abs(exact - rounded).max() / jnp.abs(exact).max()) < 3e-2
+    assert np.abs(exact - rounded).max() / np.abs(exact).max() < 3e-2
 
 
 def test_pictures_of_any_shape_and_channels():
-    model = vit_jax.create_model("Ti/8", **TINY | {"image_size": (16, 24)}, channels=1, representation=7)
-    assert model(images((2, 16, 24, 1))).shape == (2, 5)
-    assert model.position.grid.shape == (2, 3, 16)
+    model = drawn_model(image_size=(32, 48), channels=1, representation=7)
+    assert jax.jit(model)(pictures(32, 48, channels=1)).shape == (2, 7)
+    assert model.position.grid.shape == (2, 3, 32)
+
+
+@pytest.mark.parametrize(
+    ("options", "prefix"),
+    [
+        ({"pool": "token"}, 1),
+        ({"pool": "gap"}, 0),
+        ({"pool": "gap", "class_token": True, "registers": 2}, 3),
+        ({"pool": "map", "registers": 2}, 2),
+        ({"pool": "token", "pool_norm": "after", "representation": 5, "prefix_position": False}, 1),
+        ({"pool": "token", "gelu": "exact", "qk_norm": True, "layer_scale": 0.1}, 1),
+    ],
+)
+def test_every_head_gives_one_vector_a_picture(options, prefix):
+    model = drawn_model(**options)
+    tokens, logits = jax.jit(lambda images: (model.encode(images), model(images)))(pictures())
+    assert tokens.shape == (2, prefix + 16, 32)
+    assert logits.shape == (2, 7)
+    assert np.abs(logits[0] - logits[1]).max() > 1e-3
+
+
+def test_unpooled_gives_logits_of_every_token():
+    assert jax.jit(drawn_model(pool="none", registers=1))(pictures()).shape == (2, 17, 7)
+
+
+def test_average_pooling_reads_the_patches_alone():
+    model = drawn_model(pool="gap", class_token=True, registers=2)
+    features, tokens = jax.jit(lambda images: (model.features(images), model.encode(images)))(pictures())
+    np.testing.assert_allclose(features, tokens[:, 3:].mean(axis=1), atol=1e-6)
+
+
+def test_layer_scale_of_one_and_prefix_positions_of_zero_change_nothing():
+    plain, changed = drawn_model(), drawn_model(layer_scale=1.0, prefix_position=False)
+    params = params_of(plain)
+    plain.position.prefix = nnx.Param(jnp.zeros((1, 32)))
+    values = {name: params.get(name, jnp.ones((2, 32))) for name in params_of(changed)}
+    graph, state = nnx.split(changed)
+    changed = nnx.merge(graph, tree.map_named(lambda name, _: values[name], nnx.to_pure_dict(state)))
+    np.testing.assert_allclose(encode(plain), encode(changed), atol=1e-6)
+
+
+def test_activations_are_those_of_the_call():
+    model = drawn_model()
+    seen, tokens = jax.jit(lambda images: (model.activations(images), model.encode(images)))(pictures())
+    assert seen["embedding"].shape == (2, 4, 4, 32)
+    assert seen["blocks"].shape == (2, 2, 17, 32)
+    np.testing.assert_allclose(seen["encoded"], tokens, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +227,19 @@ def test_pictures_of_any_shape_and_channels():
         (lambda: vit_jax.create_model("S/16", image_size=30), r"30x30 is not divisible by the patch size 16"),
         (lambda: vit_jax.create_model("S/16", num_heads=7), r"num_heads=7 does not divide model.width=384"),
         (lambda: vit_jax.create_model("S/16", widht=7), r"no option 'widht'; did you mean 'width'"),
+        (lambda: vit_jax.create_model("R50+S/8"), r"R50 has no stages for patch 8; set model.resnet="),
+        (lambda: vit_jax.create_model("R26+S/32", patch=16, resnet=(2, 2, 2, 2)), r"16 is not divisible by 32"),
+        (lambda: vit_jax.create_model("S/16", resnet=(2, 0)), r"every stage must have at least 1 unit"),
+        (
+            lambda: vit_jax.create_model("S/16", resnet=(), resnet_width=48),
+            r"resnet_width=48: must be a multiple of 32",
+        ),
+        (lambda: vit_jax.create_model("custom/16", width=32), r"model.depth must be set for 'custom/16'"),
+        (lambda: vit_jax.create_model("BiT-R50x1", pool="gap"), r"model.pool: means nothing for 'BiT-R50x1'"),
+        (lambda: vit_jax.create_model("BiT-R51x1"), r"did you mean 'BiT-R50x1'"),
+        (lambda: vit_jax.create_model("BiT-custom"), r"model.resnet and model.resnet_width must be set"),
+        (lambda: vit_jax.create_model("S/16", class_token=False), r"model.pool='token' reads the class token"),
+        (lambda: drawn_model()(pictures(64, 70)), r"64x70 is not divisible by the patch size 16"),
     ],
 )
 def test_mistakes_are_told_in_one_line(call, message):

@@ -7,7 +7,8 @@ import jax
 from jax.sharding import Mesh
 
 from vit_jax import data
-from vit_jax.config import Augment, Config, Data, Model, Optim, make_plan
+from vit_jax.architecture import Model
+from vit_jax.config import Augment, Config, Data, Optim, make_plan
 from vit_jax.models import init_params, model_graph
 from vit_jax.optim import build_optimizer, build_schedule
 from vit_jax.sharding import batch_rows, place_batch, tree_shardings

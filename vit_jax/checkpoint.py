@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from vit_jax.config import Config, MeshShape, differences, from_dict
 from vit_jax.errors import InputError
-from vit_jax.models import ViT, init_params, model_graph
+from vit_jax.models import init_params, model_graph
 from vit_jax.sharding import make_mesh, tree_shardings
 from vit_jax.step import State
 
@@ -132,7 +132,7 @@ def load_params(workdir: Path, model_facts: dict[str, Any], mesh: Mesh) -> Any:
     return params
 
 
-def load_model(workdir: Path) -> tuple[ViT, Facts]:
+def load_model(workdir: Path) -> tuple[nnx.Module, Facts]:
     """Return a run's newest model, on one device, and the facts of the run."""
     facts = read_facts(workdir)
     model_facts = facts.config.model_facts(len(facts.label_names))

@@ -10,38 +10,9 @@ import types
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from vit_jax.architecture import Model, height_width
 from vit_jax.coerce import coerce, literal
 from vit_jax.errors import InputError, nearest
-
-
-@dataclass(frozen=True)
-class Model:
-    """A Vision Transformer by name; what is None comes from the table of sizes.
-
-    Attributes:
-        name: size `/` patch, such as "S/16".
-        pool: what the head reads: the class token, or the mean over all tokens ("gap").
-        position: added position embedding: learned per patch, fixed 2-D sine-cosine, or none.
-        representation: width of a tanh layer before the head (the `pre_logits` of ImageNet-21k weights).
-        dropout: rate after the position embedding and in every MLP and attention output.
-        drop_path: stochastic depth, the rate at the last block; it grows linearly from 0 at the first.
-        dtype: of the computation; parameters are float32 always. "auto": bfloat16 on accelerators, float32 on CPU.
-        unroll: how many blocks one iteration of the scan over depth holds; changes speed, never results.
-    """
-
-    name: str = "S/16"
-    patch: int | None = None
-    width: int | None = None
-    depth: int | None = None
-    num_heads: int | None = None
-    mlp_dim: int | None = None
-    pool: Literal["token", "gap"] = "token"
-    position: Literal["learned", "sincos2d", "none"] = "learned"
-    representation: int | None = None
-    dropout: float = 0.0
-    drop_path: float = 0.0
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    unroll: int = 1
 
 
 @dataclass(frozen=True)
@@ -168,11 +139,6 @@ class Config:
 
 # What may change between the runs of one experiment: it alters how the run is computed, never what comes out.
 EXECUTION = ("mesh", "data.path", "data.threads", "data.cache_mb", "model.unroll", "keep")
-
-
-def height_width(image_size: int | tuple[int, int]) -> tuple[int, int]:
-    """Return an image size, one int for a square, as (height, width)."""
-    return (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
 
 
 def parse_duration(text: str, where: str) -> tuple[float, str]:

@@ -6,8 +6,9 @@ import functools
 import jax
 from flax import nnx
 
-from vit_jax.config import Model, height_width
+from vit_jax.architecture import Model, height_width
 from vit_jax.errors import InputError, nearest
+from vit_jax.models.resnet import BiT
 from vit_jax.models.variants import NAMES, resolve
 from vit_jax.models.vit import ViT
 
@@ -19,11 +20,13 @@ def list_models() -> list[str]:
 
 def build_model(
     config: Model, *, num_classes: int, image_size: int | tuple[int, int], channels: int, rngs: nnx.Rngs
-) -> ViT:
+) -> ViT | BiT:
     """Return the model that a typed config describes, its parameters drawn from `rngs`."""
-    return ViT(
-        resolve(config), num_classes=num_classes, image_size=height_width(image_size), channels=channels, rngs=rngs
-    )
+    if num_classes < 1:
+        raise InputError(f"num_classes={num_classes}: must be at least 1")
+    config = resolve(config)
+    kind = BiT if config.patch is None else ViT
+    return kind(config, num_classes=num_classes, image_size=height_width(image_size), channels=channels, rngs=rngs)
 
 
 def create_model(
@@ -34,13 +37,13 @@ def create_model(
     channels: int = 3,
     seed: int = 0,
     **overrides,
-) -> ViT:
+) -> ViT | BiT:
     """Return a freshly initialised model.
 
     Args:
-        name: size `/` patch: a size of the table and any patch size, "S/8".
+        name: size `/` patch: a size of the table and any patch size, "S/8"; "R50+B/16" a hybrid; "BiT-R50x1".
         image_size: pixels, or (height, width).
-        overrides: any field of `vit_jax.config.Model`, such as `pool="gap"` or `depth=6`.
+        overrides: any field of `vit_jax.architecture.Model`, such as `pool="gap"` or `depth=6`.
 
     Raises:
         InputError: the name or an override is unknown, or the patch does not divide the image.
@@ -61,6 +64,11 @@ def init_params(key: jax.Array, **facts) -> dict:
     return nnx.to_pure_dict(nnx.split(build_model(**facts, rngs=nnx.Rngs(params=key)))[1])
 
 
+def abstract_model(**facts) -> ViT | BiT:
+    """Return `build_model(**facts)` with shapes in place of parameters; allocates nothing."""
+    return nnx.eval_shape(lambda: build_model(**facts, rngs=nnx.Rngs(params=0)))
+
+
 def model_graph(**facts) -> nnx.GraphDef:
     """Return what `nnx.merge(graph, params)` needs beside the parameters; allocates nothing."""
-    return nnx.split(nnx.eval_shape(lambda: build_model(**facts, rngs=nnx.Rngs(params=0))))[0]
+    return nnx.split(abstract_model(**facts))[0]

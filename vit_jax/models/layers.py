@@ -1,11 +1,13 @@
-"""The parts of an encoder: MLP, block, the stack of blocks, and the two ways of dropping."""
+"""The parts of a ViT: patches, MLP, block, the stack of blocks, attention pooling, and the two ways of dropping."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
-from vit_jax.config import Model
+from vit_jax.architecture import Model
 from vit_jax.models.attention import Attention
 
 
@@ -27,30 +29,61 @@ def drop_path(
     return jnp.where(kept, x / (1 - rate).astype(x.dtype), 0)
 
 
-class Mlp(nnx.Module):
-    """Two linear layers with a tanh-approximated GELU between them."""
+def compute_dtype(config: Model) -> jnp.dtype:
+    """Return the dtype of the computation: "auto" is bfloat16 on accelerators, float32 on CPU."""
+    if config.dtype == "auto":
+        return jnp.dtype("float32" if jax.default_backend() == "cpu" else "bfloat16")
+    return jnp.dtype(config.dtype)
 
-    def __init__(self, width: int, mlp_dim: int, *, dropout: float, dtype: jnp.dtype, rngs: nnx.Rngs):
+
+class PatchEmbedding(nnx.Module):
+    """Cut a picture into patches and project each linearly: a convolution whose stride is its size."""
+
+    def __init__(self, patch: int, channels: int, width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        shape = (patch, patch, channels, width)
+        self.kernel = nnx.Param(nnx.initializers.lecun_normal(in_axis=(0, 1, 2))(rngs.params(), shape))
+        self.bias = nnx.Param(jnp.zeros(width))
+        self.dtype = dtype
+
+    def __call__(self, images: Float[Array, "batch height width channels"]) -> Float[Array, "batch rows columns dim"]:
+        batch, height, width, channels = images.shape
+        patch = self.kernel.shape[0]
+        # As a matrix product, which every backend runs faster than a strided convolution.
+        patches = images.reshape(batch, height // patch, patch, width // patch, patch, channels)
+        kernel = self.kernel[...].astype(self.dtype)
+        embedded = jnp.einsum("brpcqk,pqkd->brcd", patches.astype(self.dtype), kernel)
+        return embedded + self.bias[...].astype(self.dtype)
+
+
+class Mlp(nnx.Module):
+    """Two linear layers with a GELU between them."""
+
+    def __init__(self, config: Model, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         init = dict(kernel_init=nnx.initializers.xavier_uniform(), bias_init=nnx.initializers.normal(1e-6))
-        self.fc1 = nnx.Linear(width, mlp_dim, **init, dtype=dtype, rngs=rngs)
-        self.fc2 = nnx.Linear(mlp_dim, width, **init, dtype=dtype, rngs=rngs)
-        self.dropout = dropout
+        self.fc1 = nnx.Linear(config.width, config.mlp_dim, **init, dtype=dtype, rngs=rngs)
+        self.fc2 = nnx.Linear(config.mlp_dim, config.width, **init, dtype=dtype, rngs=rngs)
+        self.dropout, self.approximate = config.dropout, config.gelu == "tanh"
 
     def __call__(
         self, tokens: Float[Array, "batch tokens dim"], key: Key[Array, ""] | None = None
     ) -> Float[Array, "batch tokens dim"]:
-        hidden = dropout(nnx.gelu(self.fc1(tokens)), self.dropout, key)
-        return self.fc2(hidden)
+        hidden = nnx.gelu(self.fc1(tokens), approximate=self.approximate)
+        return self.fc2(dropout(hidden, self.dropout, key))
 
 
 class Block(nnx.Module):
     """A pre-norm encoder block (Dosovitskiy et al., 2021, equations 2 and 3)."""
 
     def __init__(self, config: Model, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.norm1 = nnx.LayerNorm(config.width, dtype=dtype, rngs=rngs)
-        self.attn = Attention(config.width, config.num_heads, dtype=dtype, rngs=rngs)
-        self.norm2 = nnx.LayerNorm(config.width, dtype=dtype, rngs=rngs)
-        self.mlp = Mlp(config.width, config.mlp_dim, dropout=config.dropout, dtype=dtype, rngs=rngs)
+        def scale() -> nnx.Param | None:
+            return None if config.layer_scale is None else nnx.Param(jnp.full(config.width, config.layer_scale))
+
+        self.norm1 = nnx.LayerNorm(config.width, epsilon=config.norm_eps, dtype=dtype, rngs=rngs)
+        self.attn = Attention(config, qk_norm=config.qk_norm, dtype=dtype, rngs=rngs)
+        self.scale1 = scale()
+        self.norm2 = nnx.LayerNorm(config.width, epsilon=config.norm_eps, dtype=dtype, rngs=rngs)
+        self.mlp = Mlp(config, dtype=dtype, rngs=rngs)
+        self.scale2 = scale()
         self.dropout = config.dropout
 
     def __call__(
@@ -58,38 +91,73 @@ class Block(nnx.Module):
         tokens: Float[Array, "batch tokens dim"],
         drop_rate: Float[Array, ""],
         key: Key[Array, ""] | None = None,
+        bias: Float[Array, "heads tokens tokens"] | None = None,
     ) -> Float[Array, "batch tokens dim"]:
+        def scaled(branch: Float[Array, "batch tokens dim"], scale: nnx.Param | None):
+            return branch if scale is None else branch * scale[...].astype(branch.dtype)
+
         keys = (None,) * 5 if key is None else jax.random.split(key, 5)
-        branch = dropout(self.attn(self.norm1(tokens)), self.dropout, keys[0])
+        branch = dropout(scaled(self.attn(self.norm1(tokens), bias=bias), self.scale1), self.dropout, keys[0])
         tokens = tokens + drop_path(branch, drop_rate, keys[1])
-        branch = dropout(self.mlp(self.norm2(tokens), keys[2]), self.dropout, keys[3])
+        branch = dropout(scaled(self.mlp(self.norm2(tokens), keys[2]), self.scale2), self.dropout, keys[3])
         return tokens + drop_path(branch, drop_rate, keys[4])
+
+
+class AttentionPool(nnx.Module):
+    """Multi-head attention pooling (MAP): one learned probe attends to the tokens, then an MLP (Zhai et al., 2022)."""
+
+    def __init__(self, config: Model, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.probe = nnx.Param(nnx.initializers.xavier_uniform()(rngs.params(), (1, config.width)))
+        self.attn = Attention(config, qk_norm=False, dtype=dtype, rngs=rngs)
+        self.norm = nnx.LayerNorm(config.width, epsilon=config.norm_eps, dtype=dtype, rngs=rngs)
+        self.mlp = Mlp(config, dtype=dtype, rngs=rngs)
+
+    def __call__(self, tokens: Float[Array, "batch tokens dim"]) -> Float[Array, "batch dim"]:
+        probe = jnp.broadcast_to(self.probe[...].astype(tokens.dtype), (tokens.shape[0], *self.probe.shape))
+        pooled = self.attn(probe, tokens)
+        return (pooled + self.mlp(self.norm(pooled)))[:, 0]
+
+
+def stacked(make: Callable[[nnx.Rngs], nnx.Module], depth: int, rngs: nnx.Rngs) -> nnx.Module:
+    """Return one module whose parameters all have a leading depth axis."""
+    return nnx.split_rngs(splits=depth)(nnx.vmap(make))(rngs)
 
 
 def make_blocks(config: Model, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> Block:
     """Return one `Block` whose parameters all have a leading depth axis."""
-
-    @nnx.split_rngs(splits=config.depth)
-    @nnx.vmap
-    def make(rngs: nnx.Rngs) -> Block:
-        return Block(config, dtype=dtype, rngs=rngs)
-
-    return make(rngs)
+    return stacked(lambda rngs: Block(config, dtype=dtype, rngs=rngs), config.depth, rngs)
 
 
 def apply_blocks(
-    blocks: Block, tokens: Float[Array, "batch tokens dim"], config: Model, key: Key[Array, ""] | None = None
-) -> Float[Array, "batch tokens dim"]:
-    """Scan over the depth axis: 12 blocks or 48 trace and compile in the same time."""
+    blocks: Block,
+    tokens: Float[Array, "batch tokens dim"],
+    config: Model,
+    key: Key[Array, ""] | None = None,
+    added: Float[Array, "*layers tokens dim"] | None = None,
+    bias: Float[Array, "*layers heads tokens tokens"] | None = None,
+    *,
+    collect: bool = False,
+) -> tuple[Float[Array, "batch tokens dim"], Float[Array, "depth batch tokens dim"] | None]:
+    """Scan over the depth axis: 12 blocks or 48 trace and compile in the same time.
+
+    Args:
+        added: what is added to the tokens before every block, shared or with a leading depth axis.
+        bias: what is added to the attention scores of every block, likewise.
+        collect: return the tokens after every block too.
+    """
     graph, params = nnx.split(blocks)
     drop_rates = jnp.linspace(0, config.drop_path, config.depth)
     # Without stochastic depth or dropout no keys travel, and the compiled scan draws nothing.
     drops = key is not None and (config.drop_path > 0 or config.dropout > 0)
     keys = jax.random.split(key, config.depth) if drops else None
+    each_added, added = (added, None) if added is not None and added.ndim == 3 else (None, added)
+    each_bias, bias = (bias, None) if bias is not None and bias.ndim == 4 else (None, bias)
 
     def body(tokens, layer):
-        params, drop_rate, key = layer
-        return nnx.merge(graph, params)(tokens, drop_rate, key), None
+        params, drop_rate, key, own_added, own_bias = layer
+        for position in (added, own_added):
+            tokens = tokens if position is None else tokens + position.astype(tokens.dtype)
+        tokens = nnx.merge(graph, params)(tokens, drop_rate, key, bias if own_bias is None else own_bias)
+        return tokens, tokens if collect else None
 
-    tokens, _ = jax.lax.scan(body, tokens, (params, drop_rates, keys), unroll=config.unroll)
-    return tokens
+    return jax.lax.scan(body, tokens, (params, drop_rates, keys, each_added, each_bias), unroll=config.unroll)

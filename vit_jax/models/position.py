@@ -1,21 +1,118 @@
-"""Added position embeddings. The grid (rows, columns) is the parameter's own shape, never guessed."""
+"""Position embeddings. The grid (rows, columns) is the parameter's own shape, never guessed.
 
+Each is called with the grid of the pictures at hand, and resamples itself where that is another one.
+"""
+
+from typing import Literal
+
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
+
+from vit_jax.architecture import Model
+from vit_jax.models.resize import resize_grid
+
+Grid = tuple[int, int]
+Method = Literal["bilinear", "bicubic"]
+
+
+def make_position(config: Model, grid: Grid, *, rngs: nnx.Rngs) -> nnx.Module | None:
+    """Return the position embedding of a resolved config for a (rows, columns) grid of patches."""
+    return {
+        "learned": lambda: LearnedPosition(config, grid, rngs=rngs),
+        "learned2d": lambda: LearnedPosition2d(config, grid, rngs=rngs),
+        "relative": lambda: RelativePosition(config, grid, rngs=rngs),
+        "sincos2d": lambda: SinCos2d(config, grid),
+        "none": lambda: None,
+    }[config.position]()
+
+
+def num_prefix(config: Model) -> int:
+    """Return how many tokens, class token and registers, come before the patches."""
+    return int(config.class_token) + config.registers
+
+
+def resample(
+    table: Float[Array, "*layers rows columns dim"], new: Grid, method: Method
+) -> Float[Array, "*layers new_rows new_columns dim"]:
+    """Resample a table, or each layer's, to another grid; the identity where it has that grid already."""
+    if table.shape[-3:-1] == new:
+        return table
+    if table.ndim == 4:
+        return jax.vmap(lambda one: resize_grid(one, new, method))(table)
+    return resize_grid(table, new, method)
 
 
 class LearnedPosition(nnx.Module):
     """One learned vector a patch, in a (rows, columns, width) grid, and one for each prefix token."""
 
-    def __init__(self, grid: tuple[int, int], num_prefix: int, width: int, *, rngs: nnx.Rngs):
-        init = nnx.initializers.normal(0.02)
-        self.grid = nnx.Param(init(rngs.params(), (*grid, width)))
-        self.prefix = nnx.Param(init(rngs.params(), (num_prefix, width))) if num_prefix else None
+    def __init__(self, config: Model, grid: Grid, *, rngs: nnx.Rngs):
+        layers = _layers(config)
+        self.grid = _normal((*layers, *grid, config.width), rngs)
+        self.prefix = _prefix(config, layers, rngs)
+        self.method, self.num_prefix = config.resample, num_prefix(config)
 
-    def __call__(self) -> Float[Array, "tokens dim"]:
-        patches = self.grid[...].reshape(-1, self.grid.shape[-1])
-        return patches if self.prefix is None else jnp.concatenate([self.prefix[...], patches])
+    def __call__(self, grid: Grid) -> Float[Array, "*layers tokens dim"]:
+        table = resample(self.grid[...], grid, self.method)
+        return _with_prefix(self.prefix, self.num_prefix, table.reshape(*table.shape[:-3], -1, table.shape[-1]))
+
+    def resize(self, grid: Grid) -> None:
+        """Make this the embedding of another grid."""
+        self.grid = nnx.Param(resample(self.grid[...], grid, self.method))
+
+
+class LearnedPosition2d(nnx.Module):
+    """One learned vector a row and one a column, each half the width, and one for each prefix token."""
+
+    def __init__(self, config: Model, grid: Grid, *, rngs: nnx.Rngs):
+        layers = _layers(config)
+        self.rows = _normal((*layers, grid[0], config.width // 2), rngs)
+        self.columns = _normal((*layers, grid[1], config.width - config.width // 2), rngs)
+        self.prefix = _prefix(config, layers, rngs)
+        self.method, self.num_prefix = config.resample, num_prefix(config)
+
+    def __call__(self, grid: Grid) -> Float[Array, "*layers tokens dim"]:
+        rows, columns = self._resampled(grid)
+        halves = (
+            jnp.broadcast_to(rows[..., :, None, :], (*rows.shape[:-1], grid[1], rows.shape[-1])),
+            jnp.broadcast_to(columns[..., None, :, :], (*columns.shape[:-2], *grid, columns.shape[-1])),
+        )
+        table = jnp.concatenate(halves, axis=-1)
+        return _with_prefix(self.prefix, self.num_prefix, table.reshape(*table.shape[:-3], -1, table.shape[-1]))
+
+    def resize(self, grid: Grid) -> None:
+        """Make this the embedding of another grid."""
+        rows, columns = self._resampled(grid)
+        self.rows, self.columns = nnx.Param(rows), nnx.Param(columns)
+
+    def _resampled(self, grid: Grid) -> tuple[jax.Array, jax.Array]:
+        rows = resample(self.rows[...][..., None, :], (grid[0], 1), self.method)[..., 0, :]
+        columns = resample(self.columns[...][..., None, :], (grid[1], 1), self.method)[..., 0, :]
+        return rows, columns
+
+
+class RelativePosition(nnx.Module):
+    """A learned attention bias by offset in rows and columns, for each head; zero to and from prefix tokens.
+
+    The table (2 rows - 1, 2 columns - 1, heads) holds offset (0, 0) at its centre, as in Swin (Liu et al., 2021).
+    """
+
+    def __init__(self, config: Model, grid: Grid, *, rngs: nnx.Rngs):
+        self.bias = _normal((*_layers(config), 2 * grid[0] - 1, 2 * grid[1] - 1, config.num_heads), rngs)
+        self.method, self.num_prefix = config.resample, num_prefix(config)
+
+    def __call__(self, grid: Grid) -> Float[Array, "*layers heads tokens tokens"]:
+        table = resample(self.bias[...], (2 * grid[0] - 1, 2 * grid[1] - 1), self.method)
+        row, column = (axis.reshape(-1) for axis in jnp.mgrid[: grid[0], : grid[1]])
+        rows = row[:, None] - row[None, :] + grid[0] - 1
+        columns = column[:, None] - column[None, :] + grid[1] - 1
+        bias = jnp.moveaxis(table[..., rows, columns, :], -1, -3)
+        return jnp.pad(bias, ((0, 0),) * (bias.ndim - 2) + ((self.num_prefix, 0),) * 2)
+
+    def resize(self, grid: Grid) -> None:
+        """Make this the bias of another grid."""
+        self.bias = nnx.Param(resample(self.bias[...], (2 * grid[0] - 1, 2 * grid[1] - 1), self.method))
 
 
 class SinCos2d(nnx.Module):
@@ -24,12 +121,38 @@ class SinCos2d(nnx.Module):
     A quarter of the width each: sin x, cos x, sin y, cos y, at frequencies from 1 to 1/10,000.
     """
 
-    def __init__(self, grid: tuple[int, int], num_prefix: int, width: int):
-        self.grid, self.num_prefix, self.width = grid, num_prefix, width
+    def __init__(self, config: Model, grid: Grid):
+        self.grid, self.num_prefix, self.width = grid, num_prefix(config), config.width
 
-    def __call__(self) -> Float[Array, "tokens dim"]:
+    def __call__(self, grid: Grid) -> Float[Array, "tokens dim"]:
         quarter = self.width // 4
         frequency = 1 / 10_000 ** (jnp.arange(quarter) / (quarter - 1))
-        y, x = (axis.reshape(-1, 1) * frequency for axis in jnp.mgrid[: self.grid[0], : self.grid[1]])
-        patches = jnp.concatenate([jnp.sin(x), jnp.cos(x), jnp.sin(y), jnp.cos(y)], axis=1)
-        return jnp.pad(patches, ((self.num_prefix, 0), (0, 0)))
+        y, x = (axis.reshape(-1, 1) * frequency for axis in jnp.mgrid[: grid[0], : grid[1]])
+        return _with_prefix(
+            None, self.num_prefix, jnp.concatenate([jnp.sin(x), jnp.cos(x), jnp.sin(y), jnp.cos(y)], axis=1)
+        )
+
+    def resize(self, grid: Grid) -> None:
+        """Make this the embedding of another grid; computed, not resampled."""
+        self.grid = grid
+
+
+def _layers(config: Model) -> tuple[int, ...]:
+    return (config.depth,) if config.position_at == "blocks" else ()
+
+
+def _normal(shape: tuple[int, ...], rngs: nnx.Rngs) -> nnx.Param:
+    return nnx.Param(nnx.initializers.normal(0.02)(rngs.params(), shape))
+
+
+def _prefix(config: Model, layers: tuple[int, ...], rngs: nnx.Rngs) -> nnx.Param | None:
+    owned = num_prefix(config) if config.prefix_position else 0
+    return _normal((*layers, owned, config.width), rngs) if owned else None
+
+
+def _with_prefix(
+    prefix: nnx.Param | None, count: int, patches: Float[Array, "*layers patches dim"]
+) -> Float[Array, "*layers tokens dim"]:
+    if prefix is None:
+        return jnp.pad(patches, ((0, 0),) * (patches.ndim - 2) + ((count, 0), (0, 0)))
+    return jnp.concatenate([prefix[...], patches], axis=-2)

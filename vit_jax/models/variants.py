@@ -1,10 +1,10 @@
-"""The table of sizes, and what a model name such as "B/16" means."""
+"""What a model's name means, such as "B/16", "R50+B/16" or "BiT-R50x1"."""
 
 import dataclasses
 import re
 from typing import NamedTuple
 
-from vit_jax.config import Model
+from vit_jax.architecture import Model
 from vit_jax.errors import InputError, nearest
 
 
@@ -28,27 +28,114 @@ SIZES = {
     "G": Size(1664, 48, 8192, 16),
 }
 
+# Units in each stage of a hybrid's ResNet, by name and patch: "R" is the root alone (Steiner et al., 2022).
+HYBRIDS = {("R26", 32): (2, 2, 2, 2), ("R50", 16): (3, 4, 9), ("R50", 32): (3, 4, 6, 3)}
+
+# Units in each stage of BiT's ResNets (Kolesnikov et al., 2020); the name's second number is the width factor.
+BIT = {"R50": (3, 4, 6, 3), "R101": (3, 4, 23, 3), "R152": (3, 8, 36, 3)}
+
 # The names that papers report; any other size / patch works too.
-NAMES = ("Ti/16", "S/32", "S/16", "B/32", "B/16", "B/8", "L/32", "L/16", "H/14", "g/14", "G/14")
+NAMES = (
+    *("Ti/16", "S/32", "S/16", "B/32", "B/16", "B/8", "L/32", "L/16", "H/14", "g/14", "G/14"),
+    *("R+Ti/16", "R26+S/32", "R26+B/32", "R50+B/16", "R50+L/32"),
+    *("BiT-R50x1", "BiT-R50x3", "BiT-R101x1", "BiT-R101x3", "BiT-R152x2", "BiT-R152x4"),
+)
+
+# What still has a meaning for a ResNet without an encoder.
+_BIT_FIELDS = ("name", "resnet", "resnet_width", "dtype")
 
 
 def resolve(config: Model) -> Model:
-    """Fill in what the name says: patch, width, depth, number of heads and MLP width.
+    """Fill in what the name says: patch, width, depth, number of heads and MLP width, the stages of a ResNet.
 
     Raises:
-        InputError: the name is unknown, or the number of heads does not divide the width.
+        InputError: the name is unknown, an option does not fit it, or the number of heads does not divide the width.
     """
-    match = re.fullmatch(r"(\w+)/(\d+)", config.name)
-    if not match or match[1] not in SIZES or int(match[2]) < 1:
+    return _resolve_bit(config) if config.name.startswith("BiT-") else _resolve_vit(config)
+
+
+def reduction(config: Model) -> int:
+    """Return how many pixels of the picture one position of the patch embedding's input covers."""
+    return 1 if config.resnet is None else 4 * 2 ** max(len(config.resnet) - 1, 0)
+
+
+def name_of(config: Model) -> str:
+    """Return the name under which the sizes of a resolved config are known, or "custom/16" or "BiT-custom"."""
+    if config.patch is None:
+        names = [f"BiT-{key}x{config.resnet_width // 64}" for key in BIT]
+        custom = "BiT-custom"
+    else:
+        stems = [""] if config.resnet is None else ["R+", "R26+", "R50+"]
+        names = [f"{stem}{size}/{config.patch // (2 if stem == 'R+' else 1)}" for stem in stems for size in SIZES]
+        custom = f"custom/{config.patch}"
+    keys = ("patch", "width", "depth", "mlp_dim", "num_heads", "resnet", "resnet_width")
+    for name in names:
+        try:
+            same = resolve(Model(name=name))
+        except InputError:
+            continue
+        if all(getattr(same, key) == getattr(config, key) for key in keys):
+            return name
+    return custom
+
+
+def _resolve_vit(config: Model) -> Model:
+    match = re.fullmatch(r"(?:(R\d*)\+)?(\w+)/(\d+)", config.name)
+    if not match or match[2] not in (*SIZES, "custom") or int(match[3]) < 1:
         raise InputError(
             f"model {config.name!r} is unknown: a name is SIZE/PATCH with a size of {', '.join(SIZES)}; "
             + nearest(config.name, NAMES)
         )
-    table = SIZES[match[1]]._asdict() | {"patch": int(match[2])}
+    # The published R+Ti/16 cuts 8x8 patches from a map of stride 4, so that a token covers 32 pixels.
+    stem, size, patch = match[1], match[2], config.patch or int(match[3]) * (2 if match[1] == "R" else 1)
+    stages = config.resnet
+    if stages is None and stem is not None:
+        stages = () if stem == "R" else HYBRIDS.get((stem, patch))
+        if stages is None:
+            raise InputError(
+                f"model {config.name!r}: {stem} has no stages for patch {patch}; set model.resnet=(units, ...), or "
+                + nearest(config.name, [name for name in NAMES if "+" in name])
+            )
+    table = {"patch": patch, "resnet": stages, "resnet_width": None if stages is None else 64}
+    table |= SIZES[size]._asdict() if size in SIZES else dict.fromkeys(Size._fields)
     filled = {key: value if getattr(config, key) is None else getattr(config, key) for key, value in table.items()}
-    for key, value in filled.items():
-        if value < 1:
-            raise InputError(f"model.{key}={value}: must be at least 1")
+    for key in ("patch", *Size._fields):
+        if filled[key] is None:
+            raise InputError(f"model.{key} must be set for {config.name!r}, which has no sizes of its own")
+        if filled[key] < 1:
+            raise InputError(f"model.{key}={filled[key]}: must be at least 1")
     if filled["width"] % filled["num_heads"]:
         raise InputError(f"model.num_heads={filled['num_heads']} does not divide model.width={filled['width']}")
-    return dataclasses.replace(config, **filled)
+    class_token = config.pool == "token" if config.class_token is None else config.class_token
+    config = dataclasses.replace(config, **filled, class_token=class_token)
+    if config.resnet is not None:
+        _check_resnet(config)
+        if config.patch % reduction(config):
+            raise InputError(
+                f"model {config.name!r}: patch {config.patch} is not divisible by {reduction(config)}, "
+                f"the stride of a ResNet with stages {config.resnet}"
+            )
+    return config
+
+
+def _check_resnet(config: Model) -> None:
+    if any(units < 1 for units in config.resnet):
+        raise InputError(f"model.resnet={config.resnet}: every stage must have at least 1 unit")
+    if config.resnet_width < 1 or config.resnet_width % 32:
+        raise InputError(f"model.resnet_width={config.resnet_width}: must be a multiple of 32, for 32 groups")
+
+
+def _resolve_bit(config: Model) -> Model:
+    match = re.fullmatch(r"BiT-(R\d+)x([1-9]\d*)", config.name)
+    if config.name != "BiT-custom" and (not match or match[1] not in BIT):
+        raise InputError(f"model {config.name!r} is unknown; {nearest(config.name, NAMES)}")
+    for field in dataclasses.fields(Model):
+        if field.name not in _BIT_FIELDS and getattr(config, field.name) != field.default:
+            raise InputError(f"model.{field.name}: means nothing for {config.name!r}, a ResNet without an encoder")
+    stages = config.resnet if config.resnet is not None else BIT[match[1]] if match else None
+    width = config.resnet_width or (64 * int(match[2]) if match else None)
+    if not stages or not width:
+        raise InputError(f"model.resnet and model.resnet_width must be set for {config.name!r}")
+    config = dataclasses.replace(config, resnet=stages, resnet_width=width)
+    _check_resnet(config)
+    return config

@@ -1,0 +1,59 @@
+"""Weights for another resolution: grids of position embeddings and patch-embedding kernels, resampled."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+
+def resize_grid(
+    grid: Float[Array, "rows columns dim"] | Float[np.ndarray, "rows columns dim"],
+    new: tuple[int, int],
+    method: Literal["bilinear", "bicubic"] = "bilinear",
+) -> Float[Array, "new_rows new_columns dim"]:
+    """Resample a grid of vectors to `new` (rows, columns).
+
+    "bilinear" keeps the corners where they are, as the original ViT does (`scipy.ndimage.zoom` of order 1). "bicubic"
+    is Keys' kernel with a = -1/2 between pixels' centres, widened when shrinking (antialiasing), as timm does by
+    PyTorch's interpolation.
+    """
+    grid, (rows, columns) = jnp.asarray(grid), new
+    if grid.shape[:2] == (rows, columns):
+        return grid
+    if method == "bicubic":
+        return jax.image.resize(grid, (rows, columns, grid.shape[2]), "bicubic", antialias=True)
+    to_rows = jnp.asarray(_corners_aligned(grid.shape[0], rows), grid.dtype)
+    to_columns = jnp.asarray(_corners_aligned(grid.shape[1], columns), grid.dtype)
+    # In full float32 everywhere: accelerators would otherwise multiply float32 matrices with fewer bits.
+    return jnp.einsum("ir,jc,rcd->ijd", to_rows, to_columns, grid, precision="highest")
+
+
+def resize_patch(
+    kernel: Float[Array, "patch patch channels dim"] | Float[np.ndarray, "patch patch channels dim"], new_patch: int
+) -> Float[Array, "new_patch new_patch channels dim"]:
+    """Resample the kernel of a patch embedding by the pseudo-inverse resize of FlexiViT (Beyer et al., 2023).
+
+    With B the bilinear resize (antialiased) of one patch, the result is pinv(B^T) w. When the patch grows, a patch
+    resized by B has the embedding it had; when it shrinks, the nearest one there is, on average over white noise.
+    """
+    kernel = jnp.asarray(kernel)
+    if kernel.shape[0] == new_patch:
+        return kernel
+    # B acts on rows and columns alike and so does its pseudo-inverse, which makes it two small products.
+    inverse = jnp.asarray(np.linalg.pinv(_triangle(kernel.shape[0], new_patch).T), kernel.dtype)
+    return jnp.einsum("ip,jq,pqcd->ijcd", inverse, inverse, kernel, precision="highest")
+
+
+def _corners_aligned(old: int, new: int) -> Float[np.ndarray, "new old"]:
+    """Return the matrix of linear interpolation whose first and last points stay; a single new point is the first."""
+    at = np.arange(new) * ((old - 1) / max(new - 1, 1))
+    return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(old)))
+
+
+def _triangle(old: int, new: int) -> Float[np.ndarray, "new old"]:
+    """Return the matrix of linear interpolation between the centres of pixels, widened when shrinking."""
+    at = (np.arange(new) + 0.5) * old / new - 0.5
+    weights = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(old)) * min(1, new / old))
+    return weights / weights.sum(axis=1, keepdims=True)

@@ -1,0 +1,194 @@
+"""ResNets of weight-standardised convolutions and GroupNorm: a hybrid's patch embedding, and BiT.
+
+The two come from different code bases, so they differ in more than the order of norm and convolution: the hybrid pads
+as XLA's "SAME" and BiT evenly on both sides, and their epsilons differ.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Key
+
+from vit_jax.architecture import Model
+from vit_jax.errors import InputError
+from vit_jax.models.layers import PatchEmbedding, compute_dtype, stacked
+from vit_jax.models.variants import reduction
+
+Maps = Float[Array, "batch rows columns channels"]
+
+
+class StdConv(nnx.Module):
+    """A convolution without bias whose kernel has mean 0 and variance 1 over each output (Qiao et al., 2019)."""
+
+    def __init__(
+        self, size: int, channels: int, features: int, *, stride: int = 1, bit: bool, dtype: jnp.dtype, rngs: nnx.Rngs
+    ):
+        init = nnx.initializers.lecun_normal(in_axis=(0, 1, 2))
+        self.kernel = nnx.Param(init(rngs.params(), (size, size, channels, features)))
+        self.stride, self.bit, self.dtype = stride, bit, dtype
+
+    def __call__(self, maps: Maps) -> Float[Array, "batch new_rows new_columns features"]:
+        kernel = self.kernel[...]
+        kernel = kernel - kernel.mean(axis=(0, 1, 2))
+        variance = jnp.square(kernel).mean(axis=(0, 1, 2))
+        kernel = kernel / (jnp.sqrt(variance + 1e-10) if self.bit else jnp.sqrt(variance) + 1e-5)
+        half = (kernel.shape[0] - 1) // 2
+        return jax.lax.conv_general_dilated(
+            maps.astype(self.dtype),
+            kernel.astype(self.dtype),
+            (self.stride, self.stride),
+            ((half, half),) * 2 if self.bit else "SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+
+
+class Unit(nnx.Module):
+    """A bottleneck unit: 1x1, 3x3 (with the stride) and 1x1 convolutions around a shortcut.
+
+    A hybrid's norms come after the convolutions (He et al., 2016a), BiT's before them (He et al., 2016b).
+    """
+
+    def __init__(self, channels: int, width: int, *, stride: int = 1, bit: bool, dtype: jnp.dtype, rngs: nnx.Rngs):
+        facts = dict(bit=bit, dtype=dtype, rngs=rngs)
+        out = 4 * width
+        projects = channels != out or stride != 1
+        self.conv_proj = StdConv(1, channels, out, stride=stride, **facts) if projects else None
+        self.norm_proj = _group_norm(out, **facts) if projects and not bit else None
+        self.conv1 = StdConv(1, channels, width, **facts)
+        self.norm1 = _group_norm(channels if bit else width, **facts)
+        self.conv2 = StdConv(3, width, width, stride=stride, **facts)
+        self.norm2 = _group_norm(width, **facts)
+        self.conv3 = StdConv(1, width, out, **facts)
+        # A hybrid's unit starts as its shortcut.
+        self.norm3 = _group_norm(width if bit else out, **facts, zero=not bit)
+        self.bit = bit
+
+    def __call__(self, maps: Maps) -> Float[Array, "batch new_rows new_columns features"]:
+        if self.bit:
+            hidden = jax.nn.relu(self.norm1(maps))
+            shortcut = maps if self.conv_proj is None else self.conv_proj(hidden)
+            hidden = jax.nn.relu(self.norm2(self.conv1(hidden)))
+            hidden = jax.nn.relu(self.norm3(self.conv2(hidden)))
+            return shortcut + self.conv3(hidden)
+        shortcut = maps if self.conv_proj is None else self.norm_proj(self.conv_proj(maps))
+        hidden = jax.nn.relu(self.norm1(self.conv1(maps)))
+        hidden = jax.nn.relu(self.norm2(self.conv2(hidden)))
+        return jax.nn.relu(shortcut + self.norm3(self.conv3(hidden)))
+
+
+class Stage(nnx.Module):
+    """Units of one width: the first changes the size, the `rest` are alike and have a leading axis to scan over."""
+
+    def __init__(
+        self, units: int, channels: int, width: int, *, stride: int, bit: bool, dtype: jnp.dtype, rngs: nnx.Rngs
+    ):
+        self.first = Unit(channels, width, stride=stride, bit=bit, dtype=dtype, rngs=rngs)
+
+        def alike(rngs: nnx.Rngs) -> Unit:
+            return Unit(4 * width, width, bit=bit, dtype=dtype, rngs=rngs)
+
+        self.rest = stacked(alike, units - 1, rngs) if units > 1 else None
+
+    def __call__(self, maps: Maps) -> Float[Array, "batch new_rows new_columns features"]:
+        maps = self.first(maps)
+        if self.rest is None:
+            return maps
+        graph, params = nnx.split(self.rest)
+        return jax.lax.scan(lambda maps, params: (nnx.merge(graph, params)(maps), None), maps, params)[0]
+
+
+class Stages(nnx.Module):
+    """The root, a 7x7 convolution and a pooling that divide the size by 4, and stages that halve it after the first.
+
+    The stages are attributes `block1`, `block2`, ..., which is how published weights name them.
+    """
+
+    def __init__(self, config: Model, channels: int, *, bit: bool, dtype: jnp.dtype, rngs: nnx.Rngs):
+        facts = dict(bit=bit, dtype=dtype, rngs=rngs)
+        width = config.resnet_width
+        self.root = StdConv(7, channels, width, stride=2, **facts)
+        self.root_norm = None if bit else _group_norm(width, **facts)
+        self.features, self.num_stages, self.bit = width, len(config.resnet), bit
+        for i, units in enumerate(config.resnet):
+            stage = Stage(units, self.features, width * 2**i, stride=1 if i == 0 else 2, **facts)
+            setattr(self, f"block{i + 1}", stage)
+            self.features = 4 * width * 2**i
+
+    def __call__(
+        self, images: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch rows columns features"]:
+        maps = self.root(images)
+        if self.bit:
+            maps = nnx.max_pool(maps, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        else:
+            maps = nnx.max_pool(jax.nn.relu(self.root_norm(maps)), (3, 3), (2, 2), "SAME")
+        for i in range(self.num_stages):
+            maps = getattr(self, f"block{i + 1}")(maps)
+        return maps
+
+
+class ResNetEmbedding(PatchEmbedding):
+    """A hybrid's patch embedding: the feature map of a ResNet, cut into patches (often 1x1)."""
+
+    def __init__(self, config: Model, channels: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        resnet = Stages(config, channels, bit=False, dtype=dtype, rngs=rngs)
+        super().__init__(config.patch // reduction(config), resnet.features, config.width, dtype=dtype, rngs=rngs)
+        self.resnet = resnet
+
+    def __call__(self, images: Float[Array, "batch height width channels"]) -> Float[Array, "batch rows columns dim"]:
+        return super().__call__(self.resnet(images))
+
+
+class BiT(nnx.Module):
+    """BiT's ResNet-v2 (Kolesnikov et al., 2020): pre-activation units, a last norm, the mean over positions, a head.
+
+    Attributes:
+        config: the resolved `vit_jax.architecture.Model`.
+        image_size: (height, width) that it was made for; it runs on any.
+    """
+
+    def __init__(self, config: Model, *, num_classes: int, image_size: tuple[int, int], channels: int, rngs: nnx.Rngs):
+        self.config, self.image_size = config, tuple(image_size)
+        self.num_classes, self.channels = num_classes, channels
+        dtype = compute_dtype(config)
+        self.resnet = Stages(config, channels, bit=True, dtype=dtype, rngs=rngs)
+        # The head reads float32, so its input is not rounded on the way.
+        self.norm = _group_norm(self.resnet.features, bit=True, dtype=jnp.dtype("float32"), rngs=rngs)
+        self.head = nnx.Linear(
+            self.resnet.features, num_classes, kernel_init=nnx.initializers.zeros, dtype=jnp.float32, rngs=rngs
+        )
+
+    def encode(
+        self, images: Float[Array, "batch height width channels"], key: Key[Array, ""] | None = None
+    ) -> Float[Array, "batch rows columns dim"]:
+        """Return the last feature map, normalised."""
+        return jax.nn.relu(self.norm(self.resnet(images)))
+
+    def features(
+        self, images: Float[Array, "batch height width channels"], *, key: Key[Array, ""] | None = None
+    ) -> Float[Array, "batch dim"]:
+        """Return what the head reads."""
+        return self.encode(images, key).mean(axis=(1, 2))
+
+    def __call__(
+        self, images: Float[Array, "batch height width channels"], *, key: Key[Array, ""] | None = None
+    ) -> Float[Array, "batch classes"]:
+        """Return float32 logits of pictures with values in [-1, 1]."""
+        return self.head(self.features(images, key=key))
+
+    def resize(self, image_size: tuple[int, int], patch: int | None = None) -> None:
+        """Make this, in place, the model of another picture size: it has no positions that would follow.
+
+        Raises:
+            InputError: a patch size is given.
+        """
+        if patch is not None:
+            raise InputError(f"patch={patch}: {self.config.name!r} is a ResNet, which has no patches")
+        self.image_size = tuple(image_size)
+
+
+def _group_norm(features: int, *, bit: bool, dtype: jnp.dtype, rngs: nnx.Rngs, zero: bool = False) -> nnx.GroupNorm:
+    init = nnx.initializers.zeros if zero else nnx.initializers.ones
+    return nnx.GroupNorm(
+        features, num_groups=32, epsilon=1e-5 if bit else 1e-6, dtype=dtype, scale_init=init, rngs=rngs
+    )

@@ -1,0 +1,181 @@
+"""Weights of other code bases and ours: `load` reads any, `save` writes what others read."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import warnings
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+from flax import nnx
+
+from vit_jax import tree
+from vit_jax.architecture import Model, height_width
+from vit_jax.config import from_dict
+from vit_jax.errors import InputError, nearest
+from vit_jax.models import BiT, ViT, abstract_model, init_params
+from vit_jax.models.variants import Size, name_of, resolve
+from vit_jax.weights import big_vision, bit, files, google, huggingface, timm
+from vit_jax.weights.fetch import fetch
+from vit_jax.weights.holds import refuse
+from vit_jax.weights.rules import read, write
+
+# In the order in which a file's names are tried: big_vision's are the least particular.
+FORMATS = {"bit": bit, "google": google, "timm": timm, "huggingface": huggingface, "big_vision": big_vision}
+ENDINGS = {".npz": "google", ".safetensors": "timm", "": "huggingface"}
+# Arrays that are no weights of a classifier: an optimizer's, and the pooler that Transformers' classifier leaves out.
+NO_WEIGHTS = r"opt/.*|(vit\.)?pooler\..*"
+HEAD = r"(params/)?(resnet/)?head/.*|head\..*|classifier\..*"
+
+
+def load(
+    where: str | os.PathLike,
+    *,
+    num_classes: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    patch: int | None = None,
+    resample: Literal["bilinear", "bicubic"] = "bilinear",
+    grid: tuple[int, int] | None = None,
+    strict: bool = True,
+    **overrides,
+) -> ViT | BiT:
+    """Return the model that a weight file holds, its architecture read off the file.
+
+    Args:
+        where: a path, `https://`, `gs://` or `hf://org/name`: an `.npz` of the original ViT, AugReg, BiT or
+            big_vision, a timm `.safetensors`, or a Transformers directory.
+        num_classes: takes a new head of zeros in place of the file's.
+        image_size: pixels, or (height, width), that the model is to be for; positions are resampled.
+        patch: another patch size, by the resize of FlexiViT.
+        resample: how positions follow, here and in calls with pictures of another size.
+        grid: (rows, columns) of the file's positions, where they are no square and the file doesn't say.
+        strict: False takes what fits, leaves the rest as initialised and warns of it.
+        overrides: fields of `vit_jax.architecture.Model` that the file doesn't say or that are to differ, such as
+            `num_heads=6`, `gelu="tanh"` or `dtype="bfloat16"`.
+
+    Raises:
+        InputError: not a whole file of a known format, or its arrays and the model differ (all are listed).
+    """
+    path = fetch(where)
+    if (path / "run.json").is_file():
+        raise InputError(f"{where}: run directories can't be loaded yet")
+    model = _from_file(path, str(where), num_classes, grid, strict, overrides | {"resample": resample})
+    if image_size is not None or patch is not None:
+        model.resize(model.image_size if image_size is None else height_width(image_size), patch)
+    return model
+
+
+def save(model: ViT | BiT, where: str | os.PathLike, format: str | None = None) -> None:
+    """Write a model's weights for another code base, atomically.
+
+    Args:
+        where: a path; the ending chooses the format: `.npz` Google's, `.safetensors` timm's, none a Transformers
+            directory.
+        format: "google", "timm", "huggingface", "big_vision" or "bit", whatever the ending.
+
+    Raises:
+        InputError: the format is unknown or can't hold the model (everything it can't is named), or a disk error.
+    """
+    path = pathlib.Path(where)
+    if "://" in str(where):
+        raise InputError(f"{where}: weights are saved to a path on this machine")
+    if format is None and path.suffix not in ENDINGS:
+        raise InputError(f"{where}: no format ends so; use .npz, .safetensors, none for a directory, or format=")
+    format = format or ENDINGS[path.suffix]
+    if format not in FORMATS:
+        raise InputError(f"format={format!r} is unknown; {nearest(format, FORMATS)}")
+    if isinstance(model, BiT) != (format == "bit"):
+        if format != "google":
+            raise InputError(f"a {format} file can't hold the model {model.config.name!r}")
+        # Google published both under the same ending.
+        format = "bit"
+    if format != "bit":
+        refuse(model.config, FORMATS[format].HOLDS, format)
+    params = {name: np.asarray(leaf) for name, leaf in tree.flatten(nnx.to_pure_dict(nnx.split(model)[1])).items()}
+    FORMATS[format].write(path, write(FORMATS[format].rules(model.config), params), model)
+
+
+def _from_file(
+    path: pathlib.Path, where: str, num_classes: int | None, grid: tuple[int, int] | None, strict: bool, overrides: dict
+) -> ViT | BiT:
+    arrays, notes = _open(path, rf"{NO_WEIGHTS}|{HEAD}" if num_classes is not None else NO_WEIGHTS)
+    format = next((module for module in FORMATS.values() if module.matches(arrays)), None)
+    if format is None:
+        some = ", ".join(list(arrays)[:3])
+        raise InputError(f"{where}: no weights of a known format ({', '.join(FORMATS)}); it holds {some}, ...")
+    try:
+        facts = format.facts(arrays, notes, grid)
+    except KeyError as error:
+        raise InputError(f"{where}: has no {error.args[0]!r}, which weights of this format have") from error
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    except (ValueError, IndexError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{where}: its arrays or its config are not as this format has them ({_line(error)})"
+        ) from error
+    if num_classes is not None:
+        facts["num_classes"] = num_classes
+    if facts["num_classes"] is None:
+        raise InputError(f"{where}: has no head; give num_classes= for a new one")
+    facts["config"] = _configured(facts["config"], overrides, where)
+    if (facts["config"].patch is None) != (format is bit):
+        raise InputError(f"{where}: does not hold a model of the kind of {facts['config'].name!r}")
+
+    model = abstract_model(**facts)
+    graph, state = nnx.split(model)
+    shapes = tree.flatten(nnx.to_pure_dict(state))
+    table = format.rules(facts["config"], arrays)
+    new_head = {name for name in shapes if num_classes and name.startswith("head/")}
+    kept = {name: shape for name, shape in shapes.items() if name not in new_head}
+    params, problems = read(table, arrays, kept)
+    if num_classes:
+        # A representation layer that the model is not to have goes with the head it was made for.
+        problems.unexpected[:] = [name for name in problems.unexpected if not name.startswith("pre_logits/")]
+    if any(problems):
+        message = f"{where} does not fit the model {facts['config'].name!r}: {problems}"
+        if strict:
+            raise InputError(message)
+        warnings.warn(message, stacklevel=3)
+    params |= {name: jnp.zeros(shapes[name].shape) for name in new_head}
+    if len(params) < len(shapes):
+        params = tree.flatten(init_params(jax.random.key(0), **facts)) | params
+    return nnx.merge(graph, tree.map_named(lambda name, _: params[name], nnx.to_pure_dict(state)))
+
+
+def _open(path: pathlib.Path, skip: str) -> tuple[dict[str, np.ndarray], dict]:
+    """Return arrays, without `params/` before their names, and what else is noted of the model."""
+    file = path / "model.safetensors" if path.is_dir() else path
+    if not file.is_file():
+        raise InputError(f"{path}: a directory without model.safetensors (nor run.json)")
+    arrays = files.read_arrays(file, skip)
+    if any(name.startswith("params/") for name in arrays):
+        arrays = {name.removeprefix("params/"): arrays[name] for name in list(arrays) if name.startswith("params/")}
+    notes = {}
+    if file.suffix == ".safetensors":
+        with safetensors.safe_open(file, "np") as opened:
+            notes |= opened.metadata() or {}
+    if (beside := file.parent / "config.json").is_file() and file.name == "model.safetensors":
+        try:
+            notes |= json.loads(beside.read_text())
+        except (ValueError, TypeError, RecursionError) as error:
+            raise InputError(f"{beside}: not a JSON object ({_line(error)})") from error
+    return arrays, notes
+
+
+def _configured(config: Model, overrides: dict, where: str) -> Model:
+    values = dataclasses.asdict(config)
+    if "name" in overrides:
+        values |= dict.fromkeys(("patch", *Size._fields, "resnet", "resnet_width"))
+    config = from_dict({"model": values | overrides}).model
+    if config.num_heads is None and "name" not in overrides and not config.name.startswith("BiT-"):
+        raise InputError(f"{where}: does not say how many heads its attention has; give num_heads=")
+    config = resolve(config)
+    return config if "name" in overrides else dataclasses.replace(config, name=name_of(config))
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

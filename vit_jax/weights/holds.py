@@ -1,0 +1,82 @@
+"""What the formats of weight files say about a model, and what they can't hold."""
+
+import math
+import re
+from collections.abc import Iterable
+
+from vit_jax.architecture import Model
+from vit_jax.errors import InputError
+from vit_jax.models.position import num_prefix
+
+# What options are called where a format can't hold them.
+WORDS = {
+    "resnet": "a hybrid's ResNet",
+    "pool": "the head's pooling",
+    "pool_norm": "a norm after pooling",
+    "unread_class": "a class token that the head doesn't read",
+    "registers": "register tokens",
+    "representation": "a representation layer",
+    "position": "the position embedding",
+    "position_at": "positions added in the blocks",
+    "prefix": "how prefix tokens are placed",
+    "gelu": "the GELU",
+    "norm_eps": "the norms' epsilon",
+    "layer_scale": "LayerScale",
+    "qk_norm": "QK norm",
+}
+
+ANY = object()  # in a table of what a format holds: any value
+
+# What a plain format holds; each format's own table changes lines of it.
+PLAIN = {
+    "resnet": (None,),
+    "pool": ("token", "gap"),
+    "pool_norm": ("before",),
+    "unread_class": (False,),
+    "registers": (0,),
+    "representation": (None,),
+    "position": ("learned",),
+    "position_at": ("stem",),
+    "prefix": (None, "learned"),
+    "gelu": ("tanh",),
+    "norm_eps": (1e-6,),
+    "layer_scale": (None,),
+    "qk_norm": (False,),
+}
+
+
+def refuse(config: Model, holds: dict, format: str) -> None:
+    """Raise `InputError` naming everything in a resolved config that a format's table does not hold."""
+    values = {key: getattr(config, key, None) for key in WORDS}
+    values["unread_class"] = config.class_token and config.pool != "token"
+    placed = num_prefix(config) and config.position in ("learned", "learned2d")
+    values["prefix"] = ("learned" if config.prefix_position else "zero") if placed else None
+    wrong = [key for key in WORDS if holds[key] is not ANY and values[key] not in holds[key]]
+    if wrong:
+        named = ", ".join(f"{WORDS[key]} ({key}={values[key]!r})" for key in wrong)
+        hint = ""
+        if set(wrong) <= {"gelu", "norm_eps"}:
+            changes = ", ".join(f"{key}={holds[key][0]!r}" for key in wrong)
+            hint = f"; load the weights with {changes} to have the format's, at a small change of the outputs"
+        raise InputError(f"a {format} file can't hold {named}{hint}")
+
+
+def grid_of(patches: int, grid: tuple[int, int] | None) -> tuple[int, int]:
+    """Return `grid`, or by the convention of the files that store only how many patches there are, the square.
+
+    Raises:
+        InputError: the number is no square, or not that of `grid`.
+    """
+    if grid is None:
+        side = math.isqrt(patches)
+        if side * side != patches or not patches:
+            raise InputError(f"{patches} positions are no square grid; give grid=(rows, columns)")
+        return side, side
+    if grid[0] * grid[1] != patches:
+        raise InputError(f"grid={grid}: the file has {patches} positions")
+    return grid
+
+
+def count(names: Iterable[str], pattern: str) -> int:
+    """Return how many different numbers the pattern's group takes in names that it matches at their start."""
+    return len({match[1] for name in names if (match := re.match(pattern, name))})

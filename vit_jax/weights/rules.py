@@ -1,0 +1,186 @@
+"""How parameters of ours and arrays of a weight file correspond: a table of rules, read in both directions."""
+
+import itertools
+import math
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from vit_jax.errors import InputError
+
+Shape = tuple[int, ...]
+
+
+class Rule(NamedTuple):
+    """One kind of array in a file, and the parameters that it holds.
+
+    Attributes:
+        ours: names of parameters; those that a model lacks are left out, and with all of them the rule.
+        theirs: name in the file; `{i}` counts along the leading axis of our parameters.
+        pack: from our arrays to theirs.
+        unpack: from their array and our shapes to our arrays.
+        first: the number that `{i}` starts at.
+    """
+
+    ours: tuple[str, ...]
+    theirs: str
+    pack: Callable[..., np.ndarray]
+    unpack: Callable[[np.ndarray, list[Shape]], list[np.ndarray]]
+    first: int = 0
+
+
+class Problems(NamedTuple):
+    """What does not fit between a file and a model, as one line each."""
+
+    missing: list[str]
+    unexpected: list[str]
+    misshaped: list[str]
+
+    def __str__(self) -> str:
+        kinds = zip(self._fields, self, strict=True)
+        return "; ".join(f"{kind} ({len(names)}): {', '.join(_grouped(names))}" for kind, names in kinds if names)
+
+
+def same(ours: str, theirs: str, *, first: int = 0) -> Rule:
+    """The array as it is."""
+    return Rule((ours,), theirs, lambda array: array, lambda array, _: [array], first)
+
+
+def reshaped(ours: str, theirs: str, axes: int = 1) -> Rule:
+    """Theirs has leading axes of size 1 that ours lacks."""
+    return Rule((ours,), theirs, lambda a: a.reshape((1,) * axes + a.shape), lambda a, s: [a.reshape(s[0])])
+
+
+def positions(theirs: str) -> Rule:
+    """Prefix tokens and grid in one array (1, tokens, width)."""
+
+    def pack(*arrays: np.ndarray) -> np.ndarray:
+        return np.concatenate([array.reshape(-1, array.shape[-1]) for array in arrays])[None]
+
+    def unpack(array: np.ndarray, shapes: list[Shape]) -> list[np.ndarray]:
+        parts = np.split(array[0], np.cumsum([math.prod(shape[:-1]) for shape in shapes])[:-1])
+        return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+    return Rule(("position/prefix", "position/grid"), theirs, pack, unpack)
+
+
+def linear(ours: str | tuple[str, ...], theirs: str, *, outputs: int = 1) -> list[Rule]:
+    """A PyTorch linear layer, weight (out, in) and bias; several of ours are one of theirs, stacked along `out`.
+
+    Args:
+        outputs: axes of our kernel that are outputs: (width, heads, head_dim) has 2.
+    """
+    names = (ours,) if isinstance(ours, str) else ours
+
+    def pack_kernel(*kernels: np.ndarray) -> np.ndarray:
+        return _joined([kernel.reshape(math.prod(kernel.shape[:-outputs]), -1).T for kernel in kernels])
+
+    def pack_bias(*biases: np.ndarray) -> np.ndarray:
+        return _joined([bias.reshape(-1) for bias in biases])
+
+    def unpack_kernel(array: np.ndarray, shapes: list[Shape]) -> list[np.ndarray]:
+        return [part.T.reshape(shape) for part, shape in zip(np.split(array, len(shapes)), shapes, strict=True)]
+
+    def unpack_bias(array: np.ndarray, shapes: list[Shape]) -> list[np.ndarray]:
+        return [part.reshape(shape) for part, shape in zip(np.split(array, len(shapes)), shapes, strict=True)]
+
+    return [
+        Rule(tuple(f"{name}/kernel" for name in names), f"{theirs}.weight", pack_kernel, unpack_kernel),
+        Rule(tuple(f"{name}/bias" for name in names), f"{theirs}.bias", pack_bias, unpack_bias),
+    ]
+
+
+def norm(ours: str, theirs: str) -> list[Rule]:
+    """A PyTorch LayerNorm."""
+    return [same(f"{ours}/scale", f"{theirs}.weight"), same(f"{ours}/bias", f"{theirs}.bias")]
+
+
+def convolution(ours: str, theirs: str) -> list[Rule]:
+    """A PyTorch convolution, weight (out, in, rows, columns) and bias."""
+    pack, unpack = (lambda a: a.transpose(3, 2, 0, 1)), (lambda a, _: [a.transpose(2, 3, 1, 0)])
+    return [Rule((f"{ours}/kernel",), f"{theirs}.weight", pack, unpack), same(f"{ours}/bias", f"{theirs}.bias")]
+
+
+def read(
+    rules: list[Rule], arrays: dict[str, np.ndarray], shapes: dict[str, jax.ShapeDtypeStruct]
+) -> tuple[dict[str, jax.Array], Problems]:
+    """Return the parameters that a file's arrays hold, and what does not fit; `arrays` is emptied on the way."""
+    params, missing, misshaped = {}, [], []
+    for rule in rules:
+        names = [name for name in rule.ours if name in shapes]
+        if not names:
+            continue
+        whole = [shapes[name].shape for name in names]
+        stacked = "{i" in rule.theirs
+        each = [shape[1:] if stacked else shape for shape in whole]
+        wanted = rule.pack(*(np.broadcast_to(np.float32(0), shape) for shape in each)).shape
+        filled = [np.empty(shape, np.float32) for shape in whole]
+        fits = True
+        for i in range(whole[0][0] if stacked else 1):
+            name = rule.theirs.format(i=i + rule.first)
+            # Taken out, so that its memory is free before the next parameter is made.
+            array = arrays.pop(name, None)
+            # Published hybrids have norms of shape (1, 1, 1, channels).
+            if array is not None and array.shape[: -len(wanted)] == (1,) * (array.ndim - len(wanted)):
+                array = array.reshape(array.shape[-len(wanted) :])
+            if array is None:
+                missing.append(name)
+            elif array.shape != wanted:
+                misshaped.append(f"{name} {array.shape}, wanted {wanted}")
+            else:
+                for target, part in zip(filled, rule.unpack(array, each), strict=True):
+                    target[i if stacked else ...] = part
+                continue
+            fits = False
+        if fits:
+            # One copy, made before the next begins: `jnp.asarray` makes two.
+            params |= {
+                name: jax.device_put(array).block_until_ready() for name, array in zip(names, filled, strict=True)
+            }
+    placed = {name for rule in rules for name in rule.ours}
+    missing += [f"{name} (for which this format has no place)" for name in shapes if name not in placed]
+    return params, Problems(missing, list(arrays), misshaped)
+
+
+def write(rules: list[Rule], params: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return a file's arrays; every parameter must be in a rule."""
+    arrays, written = {}, set()
+    for rule in rules:
+        parts = [params[name] for name in rule.ours if name in params]
+        if not parts:
+            continue
+        written.update(rule.ours)
+        if "{i" in rule.theirs:
+            for i, slices in enumerate(zip(*parts, strict=True)):
+                arrays[rule.theirs.format(i=i + rule.first)] = rule.pack(*slices)
+        else:
+            arrays[rule.theirs] = rule.pack(*parts)
+    if left := [name for name in params if name not in written]:
+        raise InputError(f"the format has no place for the parameters {', '.join(left)}")
+    return arrays
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """Concatenate, but keep a single view a view, which takes no memory."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _grouped(names: list[str]) -> list[str]:
+    """Write `block_0/x, block_1/x` as `block_{0..1}/x`."""
+    groups: dict[str, list[int]] = {}
+    for name in names:
+        match = re.search(r"\d+", name)
+        key = name if not match else f"{name[: match.start()]}{{}}{name[match.end() :]}"
+        groups.setdefault(key, []).extend([int(match[0])] if match else [])
+    lines = []
+    for key, numbers in groups.items():
+        runs = []
+        for _, run in itertools.groupby(enumerate(sorted(numbers)), lambda pair: pair[1] - pair[0]):
+            values = [value for _, value in run]
+            runs.append(str(values[0]) if len(values) == 1 else f"{values[0]}..{values[-1]}")
+        text = ",".join(runs)
+        lines.append(key.replace("{}", text if text.isdigit() else f"{{{text}}}", 1))
+    return lines

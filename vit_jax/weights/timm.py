@@ -1,0 +1,136 @@
+"""The `.safetensors` files of PyTorch Image Models (timm).
+
+The file says little beside the arrays: what is known only to timm's model names is taken from its conventions (heads
+of 64, exact GELU, a class token that is read), from what we note in a file's metadata, or from keywords of `load`.
+"""
+
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+
+from vit_jax.architecture import Model
+from vit_jax.config import from_dict
+from vit_jax.errors import InputError
+from vit_jax.models.variants import SIZES
+from vit_jax.weights import files
+from vit_jax.weights.holds import ANY, PLAIN, count, grid_of
+from vit_jax.weights.rules import Rule, convolution, linear, norm, positions, reshaped, same
+
+HOLDS = PLAIN | {
+    "pool": ANY,
+    "pool_norm": ANY,
+    "unread_class": ANY,
+    "registers": ANY,
+    "position": ("learned", "none"),
+    "prefix": ANY,
+    "gelu": ANY,
+    "norm_eps": ANY,
+    "layer_scale": ANY,
+    "qk_norm": ANY,
+}
+POOLS = {"token": "token", "avg": "gap", "map": "map", "": "none"}
+
+
+def matches(arrays: dict[str, np.ndarray]) -> bool:
+    """Return whether the names are this format's."""
+    return "blocks.0.attn.qkv.weight" in arrays
+
+
+def facts(arrays: dict[str, np.ndarray], notes: dict, grid: tuple[int, int] | None) -> dict:
+    """Return what `build_model` needs to know; the number of heads stays None where nothing tells it."""
+    width, channels, patch, _ = arrays["patch_embed.proj.weight"].shape
+    prefix = sum(arrays[name].shape[1] for name in ("cls_token", "reg_token") if name in arrays)
+    token, after = "cls_token" in arrays, "fc_norm.weight" in arrays
+    pool = "map" if "attn_pool.latent" in arrays else "token" if token and not after else "gap"
+    heads = {size.width: size.num_heads for size in SIZES.values() if size.width >= 192}
+    if (named := notes.get("global_pool")) is not None:
+        if named not in POOLS:
+            raise InputError(f"global_pool={named!r} in config.json: only {', '.join(map(repr, POOLS))} are known")
+        pool = POOLS[named]
+    head_norm = arrays.get("blocks.0.attn.q_norm.weight")
+    num_heads = heads.get(width, width // 64 if width % 64 == 0 else None)
+    config = Model(
+        name=f"custom/{patch}",
+        width=width,
+        depth=count(arrays, r"blocks\.(\d+)\."),
+        num_heads=num_heads if head_norm is None else width // len(head_norm),
+        mlp_dim=arrays["blocks.0.mlp.fc1.weight"].shape[0],
+        pool=pool,
+        pool_norm="after" if after else "before",
+        class_token=token,
+        registers=arrays["reg_token"].shape[1] if "reg_token" in arrays else 0,
+        gelu="exact",
+        layer_scale=1e-5 if "blocks.0.ls1.gamma" in arrays else None,
+        qk_norm=head_norm is not None,
+    )
+    if "vit_jax" in notes:
+        noted = json.loads(notes["vit_jax"])
+        config = from_dict({"model": dataclasses.asdict(config) | noted["model"]}).model
+        grid = grid or tuple(noted["grid"])
+    image_size = (224, 224) if grid is None else tuple(patch * side for side in grid)
+    if "pos_embed" in arrays:
+        tokens = arrays["pos_embed"].shape[1]
+        owned = _owns_positions(tokens, prefix, grid)
+        config = dataclasses.replace(config, prefix_position=owned)
+        image_size = tuple(patch * side for side in grid_of(tokens - prefix * owned, grid))
+    else:
+        config = dataclasses.replace(config, position="none")
+    head = arrays.get("head.weight")
+    num_classes = None if head is None else head.shape[0]
+    return {"config": config, "num_classes": num_classes, "image_size": image_size, "channels": channels}
+
+
+def rules(config: Model, arrays: dict[str, np.ndarray] | None = None) -> list[Rule]:
+    """Return the table for a resolved config."""
+    block = [
+        *norm("blocks/norm1", "blocks.{i}.norm1"),
+        *linear(tuple(f"blocks/attn/{x}" for x in ("query", "key", "value")), "blocks.{i}.attn.qkv", outputs=2),
+        *norm("blocks/attn/query_norm", "blocks.{i}.attn.q_norm"),
+        *norm("blocks/attn/key_norm", "blocks.{i}.attn.k_norm"),
+        *linear("blocks/attn/out", "blocks.{i}.attn.proj"),
+        same("blocks/scale1", "blocks.{i}.ls1.gamma"),
+        *norm("blocks/norm2", "blocks.{i}.norm2"),
+        *linear("blocks/mlp/fc1", "blocks.{i}.mlp.fc1"),
+        *linear("blocks/mlp/fc2", "blocks.{i}.mlp.fc2"),
+        same("blocks/scale2", "blocks.{i}.ls2.gamma"),
+    ]
+    pool = [
+        reshaped("pool/probe", "attn_pool.latent"),
+        *linear("pool/attn/query", "attn_pool.q", outputs=2),
+        *linear(("pool/attn/key", "pool/attn/value"), "attn_pool.kv", outputs=2),
+        *linear("pool/attn/out", "attn_pool.proj"),
+        *norm("pool/norm", "attn_pool.norm"),
+        *linear("pool/mlp/fc1", "attn_pool.mlp.fc1"),
+        *linear("pool/mlp/fc2", "attn_pool.mlp.fc2"),
+    ]
+    return [
+        reshaped("cls", "cls_token"),
+        reshaped("registers", "reg_token"),
+        positions("pos_embed"),
+        *convolution("embedding", "patch_embed.proj"),
+        *block,
+        *norm("norm", "norm"),
+        *pool,
+        *norm("pool_norm", "fc_norm"),
+        *linear("head", "head"),
+    ]
+
+
+def write(path: pathlib.Path, arrays: dict[str, np.ndarray], model) -> None:
+    """Write the file, with what its arrays don't say noted in the metadata."""
+    keys = ("num_heads", "pool", "pool_norm", "class_token", "gelu", "norm_eps", "layer_scale")
+    noted = {"model": {key: getattr(model.config, key) for key in keys}, "grid": model.grid(model.image_size)}
+    files.write_safetensors(path, arrays, {"format": "pt", "vit_jax": json.dumps(noted)})
+
+
+def _owns_positions(tokens: int, prefix: int, grid: tuple[int, int] | None) -> bool:
+    """Return whether class and register tokens are among the positions: what is left must be the grid."""
+    for owned in (True, False):
+        try:
+            grid_of(tokens - prefix * owned, grid)
+        except InputError:
+            continue
+        return owned
+    return True
