@@ -61,6 +61,12 @@ def test_published_plain_names_are_read(tmp_path):
     same_model(vit_jax.load(tmp_path / "plain.npz"), load("vit_token"))
 
 
+def test_the_rest_of_a_big_vision_run_is_left(tmp_path):
+    rest = {"opt/0/count": np.int64(3), "opt/1/params/head/bias": np.zeros(7, np.float32), "chrono/steps": np.int64(3)}
+    write_npz(tmp_path / "x.npz", read_arrays(DATA / FILES["bigvision_map"]) | rest)
+    same_model(vit_jax.load(tmp_path / "x.npz"), load("bigvision_map"))
+
+
 def test_group_norms_of_published_hybrids_have_leading_axes(tmp_path):
     arrays = read_arrays(DATA / FILES["hybrid_stages"])
     norms = {name: array[None, None, None] for name, array in arrays.items() if "/gn" in name}

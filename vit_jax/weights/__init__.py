@@ -27,8 +27,9 @@ from vit_jax.weights.rules import read, write
 # In the order in which a file's names are tried: big_vision's are the least particular.
 FORMATS = {"bit": bit, "google": google, "timm": timm, "huggingface": huggingface, "big_vision": big_vision}
 ENDINGS = {".npz": "google", ".safetensors": "timm", "": "huggingface"}
-# Arrays that are no weights of a classifier: an optimizer's, and the pooler that Transformers' classifier leaves out.
-NO_WEIGHTS = r"opt/.*|(vit\.)?pooler\..*"
+# Arrays that are no weights of a classifier: the optimizer and clock of a big_vision run, and the pooler that
+# Transformers' classifier leaves out.
+NO_WEIGHTS = r"(opt|chrono|extra)/.*|(vit\.)?pooler\..*"
 HEAD = r"(params/)?(resnet/)?head/.*|head\..*|classifier\..*"
 
 
