@@ -47,6 +47,7 @@ FOLDER = ("--config.data.name=folder", "--config.data.path={root}/pictures", "--
         (["--config.batch=12"], "config.batch=12 is not divisible by the 8 devices"),
         (["--config.model.name=Ti/3"], "image size 8x8 is not divisible by the patch size 3"),
         (["--config.model.name=Tiny/2"], "model 'Tiny/2' is unknown"),
+        (["--config.model.pool=none"], "config.model.pool='none' has logits for each token"),
         (["--config.data.name=folder"], "config.data.path is not set"),
         (["--config.data.name=folder", "--config.data.path={root}/none"], "/none/train' does not exist"),
         (

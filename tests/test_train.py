@@ -16,10 +16,12 @@ import pytest
 from flax import nnx
 from PIL import Image
 
+import vit_jax
 from tests.tiny import CONFIG, FILE
 from vit_jax import data, tree
 from vit_jax.checkpoint import load_model, read_facts
 from vit_jax.config import MeshShape
+from vit_jax.errors import InputError
 from vit_jax.evaluate import evaluate
 from vit_jax.evaluators import make_classification
 from vit_jax.models import init_params, model_graph
@@ -119,6 +121,20 @@ def test_predict_agrees_with_the_model(whole, tmp_path):
     for classes, expected in zip(predict(whole, paths), jax.nn.softmax(logits), strict=True):
         assert [name for name, _ in classes] == [str(i) for i in np.argsort(-expected)[:5]]
         np.testing.assert_allclose([p for _, p in classes], np.sort(expected)[::-1][:5], rtol=1e-4)
+
+
+def test_load_reads_a_run_and_save_hands_it_on(whole, tmp_path):
+    images = jax.random.uniform(jax.random.key(0), (2, 8, 8, 1), minval=-1, maxval=1)
+    model = vit_jax.load(whole)
+    vit_jax.save(model, tmp_path / "out.safetensors")
+    np.testing.assert_array_equal(vit_jax.load(tmp_path / "out.safetensors", num_heads=2)(images), model(images))
+    tuned = vit_jax.load(whole, num_classes=3, image_size=(8, 12))
+    assert not tuned(jnp.zeros((1, 8, 12, 1))).any()
+    np.testing.assert_array_equal(
+        tuned.blocks.mlp.fc1.kernel[...], vit_jax.load(whole, dropout=0.5).blocks.mlp.fc1.kernel[...]
+    )
+    with pytest.raises(InputError, match="does not fit the model with .*'depth': 3.*blocks/attn/key/bias"):
+        vit_jax.load(whole, depth=3)
 
 
 @pytest.mark.parametrize("shape", [MeshShape(1), MeshShape(8), MeshShape(4, 2)])

@@ -14,7 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from vit_jax import config_file, data, tree
 from vit_jax.checkpoint import Checkpoints, Facts, open_workdir, with_shardings
 from vit_jax.config import Config, make_plan
-from vit_jax.errors import Parser, run_command
+from vit_jax.errors import InputError, Parser, run_command
 from vit_jax.evaluators import build_evaluators
 from vit_jax.metrics import Clock, Progress, Writer
 from vit_jax.models import init_params, model_graph
@@ -39,6 +39,8 @@ def train(config: Config, workdir: Path) -> None:
     label_names = sources["train"].label_names
     facts = config.model_facts(len(label_names))
     graph = model_graph(**facts)
+    if config.model.pool == "none":
+        raise InputError("config.model.pool='none' has logits for each token, not for a picture; use token, gap or map")
     evaluate = build_evaluators(config.evaluators, make_eval_step(graph))
     say("reading " + ", ".join(f"{len(source):,} {split} pictures" for split, source in sources.items()))
     sources = {split: data.prepare(source, config) for split, source in sources.items()}

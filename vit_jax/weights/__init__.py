@@ -48,7 +48,7 @@ def load(
 
     Args:
         where: a path, `https://`, `gs://` or `hf://org/name`: an `.npz` of the original ViT, AugReg, BiT or
-            big_vision, a timm `.safetensors`, or a Transformers directory.
+            big_vision, a timm `.safetensors`, a Transformers directory, or a run directory of ours.
         num_classes: takes a new head of zeros in place of the file's.
         image_size: pixels, or (height, width), that the model is to be for; positions are resampled.
         patch: another patch size, by the resize of FlexiViT.
@@ -62,9 +62,11 @@ def load(
         InputError: not a whole file of a known format, or its arrays and the model differ (all are listed).
     """
     path = fetch(where)
+    overrides |= {"resample": resample}
     if (path / "run.json").is_file():
-        raise InputError(f"{where}: run directories can't be loaded yet")
-    model = _from_file(path, str(where), num_classes, grid, strict, overrides | {"resample": resample})
+        model = _from_run(path, num_classes, overrides)
+    else:
+        model = _from_file(path, str(where), num_classes, grid, strict, overrides)
     if image_size is not None or patch is not None:
         model.resize(model.image_size if image_size is None else height_width(image_size), patch)
     return model
@@ -98,6 +100,25 @@ def save(model: ViT | BiT, where: str | os.PathLike, format: str | None = None) 
         refuse(model.config, FORMATS[format].HOLDS, format)
     params = {name: np.asarray(leaf) for name, leaf in tree.flatten(nnx.to_pure_dict(nnx.split(model)[1])).items()}
     FORMATS[format].write(path, write(FORMATS[format].rules(model.config), params), model)
+
+
+def _from_run(path: pathlib.Path, num_classes: int | None, overrides: dict) -> ViT | BiT:
+    from vit_jax.checkpoint import load_model  # Orbax and Grain are slow to import, and only run directories need them.
+
+    model, _ = load_model(path)
+    facts = {"config": _configured(model.config, overrides, str(path)), "num_classes": num_classes or model.num_classes}
+    target = abstract_model(**facts, image_size=model.image_size, channels=model.channels)
+    graph, state = nnx.split(target)
+    shapes, params = tree.flatten(nnx.to_pure_dict(state)), tree.flatten(nnx.to_pure_dict(nnx.split(model)[1]))
+    if num_classes:
+        params |= {name: jnp.zeros(shape.shape) for name, shape in shapes.items() if name.startswith("head/")}
+    if differing := sorted(
+        name
+        for name in shapes.keys() | params.keys()
+        if name not in shapes or name not in params or shapes[name].shape != params[name].shape
+    ):
+        raise InputError(f"{path} does not fit the model with {overrides}: {', '.join(differing)}")
+    return nnx.merge(graph, tree.map_named(lambda name, _: params[name], nnx.to_pure_dict(state)))
 
 
 def _from_file(
