@@ -13,7 +13,7 @@ def get_config(arg=None):
     c = ConfigDict()
     c.seed, c.batch, c.image_size, c.channels = 0, 64, 8, 1
     c.total, c.warmup = f"{arg.epochs}ep", "5%"
-    c.log_every, c.eval_every, c.save_every = "40st", "10%", "20%"
+    c.log_every, c.eval_every, c.save_every = "100st", "10%", "20%"
     c.label_smoothing = 0.1
     c.model = dict(name="nano/2", depth=4, num_heads=4, pool="gap", position="sincos2d", drop_path=0.1, unroll=4)
     c.data = dict(name="digits")

@@ -41,15 +41,13 @@ def draw_curves(axes: np.ndarray, records: list[dict]) -> None:
     axes[1].set_ylim(0, 1.02)
 
 
-def draw_predictions(
-    axes: np.ndarray, images: np.ndarray, logits: np.ndarray, labels: np.ndarray, names: tuple
-) -> None:
+def draw_predictions(axes: np.ndarray, source: data.Source, predicted: np.ndarray) -> None:
     """Draw pictures with their predicted class: all that are wrong first, as far as there is room."""
-    predicted = logits.argmax(-1)
+    names, labels = source.label_names, source.labels
     order = np.argsort(predicted == labels, kind="stable")
     for ax, i in zip(axes.flat, order, strict=False):
         right = predicted[i] == labels[i]
-        ax.imshow(images[i].squeeze(), cmap="gray_r", interpolation="nearest")
+        ax.imshow(source.images[i].squeeze(), cmap="gray_r", interpolation="nearest")
         text = names[predicted[i]] if right else f"{names[predicted[i]]}, not {names[labels[i]]}"
         ax.set_title(text, color=RIGHT if right else WRONG, fontsize=9, pad=3, weight="normal" if right else "bold")
         for spine in ax.spines.values():
