@@ -29,11 +29,17 @@ def path(tmp_path):
 
 
 def test_argument_and_overrides_take_their_types(path):
-    overrides = {"optim.lr": "3", "image_size": "(32, 48)", "augment.flip": "true", "optim.clip": "none"}
+    overrides = {
+        "optim.lr": "3",
+        "image_size": "(32, 48)",
+        "augment.flip": "true",
+        "optim.clip": "none",
+        "model.position": "none",
+    }
     config = config_file.load(f"{path}:model=mu/4,epochs=7,debug", overrides)
     assert (config.model.name, config.total, config.batch) == ("mu/4", "7ep", 4)
     assert (config.optim.lr, config.image_size, config.augment.flip) == (3.0, (32, 48), True)
-    assert config.optim.clip is None
+    assert (config.optim.clip, config.model.position) == (None, "none")
     assert from_dict(dataclasses.asdict(config)) == config
 
 

@@ -27,6 +27,8 @@ def coerce(value: Any, wanted: Any, where: str) -> Any:
         return _section(value, wanted, where)
     origin, options = typing.get_origin(wanted), typing.get_args(wanted)
     if origin is Literal:
+        # On a command line, none spells None, and some choices are called so.
+        value = "none" if value is None and "none" in options else value
         if value in options:
             return value
         raise InputError(f"{where}={value!r}: {nearest(str(value), options)}")
