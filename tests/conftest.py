@@ -6,9 +6,11 @@ import shutil
 import tempfile
 
 os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 
-# Most of the time of these tests is compilation: commands and tests of one session share what is compiled.
+# Most of the time of these tests is compilation: it is done without optimising, and what is compiled is kept for the
+# session. Tests that start a command as a user would clear XLA_FLAGS.
+flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}"
 _cache = tempfile.mkdtemp(prefix="vit_jax_tests_")
 atexit.register(shutil.rmtree, _cache, ignore_errors=True)
 os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache
