@@ -29,7 +29,7 @@ def train(config: Config, workdir: Path) -> None:
     Raises:
         InputError: the config can't be run here; what the run directory held is as it was.
     """
-    say = print if jax.process_index() == 0 else lambda *_: None
+    say = functools.partial(print, flush=True) if jax.process_index() == 0 else lambda *_: None
 
     # Data. All that can be wrong with the input is found before the run directory is touched.
     mesh = make_mesh(config.mesh)
