@@ -20,9 +20,15 @@ class Data:
     """Where pictures come from.
 
     Attributes:
-        name: a source of `vit_jax.data.SOURCES`.
-        path: the folder, where the source has one.
-        train, val: names of the splits; for a folder, its subfolders.
+        name: a source of `vit_jax.data.SOURCES`, and after a colon what it opens: "folder", "records:DIR",
+            "tfds:NAME[/CONFIG][:VERSION]", "hf:PATH_OR_NAME[:CONFIG]", "digits", "synthetic".
+        path: where the data lies on this machine: of "folder", "records" and "hf", in place of what `name` says; of
+            "tfds", the directory of all prepared sets.
+        train, val: names of the splits (for a folder, its subfolders), or slices of them: "train[:99%]",
+            "train[50_000:]". TFDS cuts its own in the order of the records; the other sources cut class by class.
+        image_key, label_key: the features (TFDS) or columns (hf) that hold the picture and its class.
+        fraction, fraction_seed: part of the training split to train on, the same part of every class; with one seed
+            each smaller fraction lies inside each larger.
         threads: reader threads of one process; changes speed, never batches.
         cache_mb: a split that is no larger than this once decoded is decoded once and held in memory.
         crop: of training pictures: "central" as in evaluation; "random" a crop of the same size anywhere;
@@ -37,6 +43,10 @@ class Data:
     path: str | None = None
     train: str = "train"
     val: str = "test"
+    image_key: str = "image"
+    label_key: str = "label"
+    fraction: float = 1.0
+    fraction_seed: int = 0
     threads: int = 8
     cache_mb: int = 2048
     crop: Literal["central", "random", "random_resized"] = "central"
@@ -46,6 +56,8 @@ class Data:
     max_bad: float = 0.001
 
     def __post_init__(self):
+        if not 0 < self.fraction <= 1:
+            raise InputError(f"config.data.fraction={self.fraction}: must be above 0 and at most 1")
         for name in ("crop_scale", "crop_ratio"):
             low, high = getattr(self, name)
             if not 0 < low <= high:
