@@ -24,7 +24,12 @@ class BadPictureError(InputError):
 
 
 def decode(
-    picture: Path | bytes | np.ndarray, image_size: tuple[int, int], channels: int, choose: Choose, fast: bool = False
+    picture: Path | bytes | np.ndarray,
+    image_size: tuple[int, int],
+    channels: int,
+    choose: Choose,
+    fast: bool = False,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return uint8 (height, width, channels): the part of the upright picture that `choose` picks, resized.
 
@@ -34,6 +39,7 @@ def decode(
     Args:
         picture: a file, its bytes, or uint8 pixels (height, width, 1 or 3).
         fast: resize without a filter, as random crops are in the field; otherwise with an antialiasing one.
+        out: where the result may be put, which saves a copy.
 
     Raises:
         BadPictureError: it can't be decoded, or has more than 100 million pixels; a file is named.
@@ -41,19 +47,19 @@ def decode(
     if isinstance(picture, np.ndarray):
         if picture.shape[-1] != channels:
             picture = _pixels(Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture), channels)
-        return _resize(picture, choose(*picture.shape[:2]), image_size, fast)
+        return _resize(picture, choose(*picture.shape[:2]), image_size, fast, out)
     try:
         data = picture.read_bytes() if isinstance(picture, Path) else picture
         header = jpeg.read_header(data)
         if header is not None:
             try:
-                return _decode_jpeg(data, header, image_size, channels, choose, fast)
+                return _decode_jpeg(data, header, image_size, channels, choose, fast, out)
             except ValueError:
                 pass  # An odd kind of JPEG, or a damaged one: the general decoder decides.
         with Image.open(io.BytesIO(data)) as image:
             _check_size(*image.size)
             pixels = _pixels(ImageOps.exif_transpose(image), channels)
-        return _resize(pixels, choose(*pixels.shape[:2]), image_size, fast)
+        return _resize(pixels, choose(*pixels.shape[:2]), image_size, fast, out)
     except _PILLOW_ERRORS as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         reason = "not a picture" if isinstance(error, Image.UnidentifiedImageError) else reason
@@ -89,7 +95,13 @@ def _pixels(image: Image.Image, channels: int) -> np.ndarray:
 
 
 def _decode_jpeg(
-    data: bytes, header: jpeg.Header, image_size: tuple[int, int], channels: int, choose: Choose, fast: bool
+    data: bytes,
+    header: jpeg.Header,
+    image_size: tuple[int, int],
+    channels: int,
+    choose: Choose,
+    fast: bool,
+    out: np.ndarray | None,
 ) -> np.ndarray:
     _check_size(header.width, header.height)
     transposed, upside_down, mirrored = header.turn
@@ -101,15 +113,19 @@ def _decode_jpeg(
     left = width - left - box_width if mirrored else left
     box = Box(left, top, box_width, box_height) if transposed else Box(top, left, box_height, box_width)
     size = image_size[::-1] if transposed else image_size
-    pixels = jpeg.decode_rows(data, header, box.top + box.height, shrink, channels)
+    pixels = jpeg.decode_rows(data, header, box.top + box.height, shrink, channels, fast)
     # Decoders scale by eighths, rounding the size up.
     scale = round(8 * pixels.shape[1] / header.width) / 8
-    resized = _resize(pixels, Box(*(scale * side for side in box)), size, fast)
+    resized = _resize(
+        pixels, Box(*(scale * side for side in box)), size, fast, out if header.turn == jpeg.UPRIGHT else None
+    )
     resized = resized.swapaxes(0, 1) if transposed else resized
     return resized[:: -1 if upside_down else 1, :: -1 if mirrored else 1]
 
 
-def _resize(pixels: np.ndarray, box: Box, image_size: tuple[int, int], fast: bool) -> np.ndarray:
+def _resize(
+    pixels: np.ndarray, box: Box, image_size: tuple[int, int], fast: bool, out: np.ndarray | None
+) -> np.ndarray:
     height, width, channels = pixels.shape
     if pixels.shape[:2] == image_size and box == (0, 0, height, width):
         return pixels
@@ -120,7 +136,7 @@ def _resize(pixels: np.ndarray, box: Box, image_size: tuple[int, int], fast: boo
         if factor >= 2:  # Two pixels a side are all that linear interpolation looks at.
             small = (part.shape[1] // factor, part.shape[0] // factor)
             part = cv2.resize(part[: small[1] * factor, : small[0] * factor], small, interpolation=cv2.INTER_AREA)
-        resized = cv2.resize(part, image_size[::-1], interpolation=cv2.INTER_LINEAR)
+        resized = cv2.resize(part, image_size[::-1], out, interpolation=cv2.INTER_LINEAR)
     else:
         image = Image.fromarray(pixels.squeeze(-1) if channels == 1 else pixels)
         corners = (box.left, box.top, min(box.left + box.width, width), min(box.top + box.height, height))

@@ -79,11 +79,13 @@ def _read_turn(block: bytes) -> tuple[bool, bool, bool]:
         return UPRIGHT
 
 
-def decode_rows(data: bytes, header: Header, bottom: int | float, shrink: int | float, channels: int) -> np.ndarray:
+def decode_rows(
+    data: bytes, header: Header, bottom: int | float, shrink: int | float, channels: int, fast: bool = False
+) -> np.ndarray:
     """Return uint8 (rows, columns, channels) of the stored picture from its top to at least row `bottom`.
 
     Where `shrink`, the factor by which the caller will scale it down, is 2 or more, it may come smaller, by `shrink` at
-    the most: 1/2, 3/8, 1/4 or 1/8 of its size.
+    the most: 1/2, 3/8, 1/4 or 1/8 of its size. With `fast` each 2 x 2 pixels may share their colour.
 
     Raises:
         ValueError: it can't be decoded.
@@ -99,4 +101,4 @@ def decode_rows(data: bytes, header: Header, bottom: int | float, shrink: int | 
     if shrink >= 2:
         smaller = dict(min_height=math.ceil(rows / shrink), min_width=math.ceil(header.width / shrink), min_factor=2)
     # The rows that are left over are "extraneous bytes", of which a strict decoder would complain.
-    return simplejpeg.decode_jpeg(data, COLORSPACES[channels], strict=False, **smaller)
+    return simplejpeg.decode_jpeg(data, COLORSPACES[channels], fastupsample=fast, strict=False, **smaller)

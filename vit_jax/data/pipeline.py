@@ -55,7 +55,7 @@ def prepare(source: Source, config: Config, bad: BadPictures | None = None, trai
 
     def read(index: int) -> None:
         try:
-            images[index], labels[index] = _read(source, index, config, choose, fast=False)
+            labels[index] = _read(source, index, config, choose, images[index], fast=False)
         except BadPictureError as error:
             found[index] = str(error)
 
@@ -84,16 +84,14 @@ def train_batches(
     def order(epoch: int) -> np.ndarray:
         return np.random.default_rng((config.seed, epoch)).permutation(number)
 
-    def read(epoch: int, index: int) -> tuple[np.ndarray, int]:
-        return _read(source, index, config, crop.training(config, epoch, index), fast=config.data.crop != "central")
-
-    def read_good(position: int, found: dict[int, str]) -> tuple[np.ndarray, int, int]:
-        # The picture at a position of the endless sequence of epochs, or the next good one of the same epoch.
+    def read(position: int, out: np.ndarray, found: dict[int, str]) -> tuple[int, int]:
+        # Read the picture at a position of the endless sequence of epochs, or the next good one of the same epoch.
         epoch, place = divmod(position, number)
         for step in range(number):
             index = int(order(epoch)[(place + step) % number])
+            choose = crop.training(config, epoch, index)
             try:
-                return *read(epoch, index), int(step > 0)
+                return _read(source, index, config, choose, out, fast=config.data.crop != "central"), int(step > 0)
             except BadPictureError as error:
                 found[index] = str(error)
                 bad.check(found)
@@ -104,12 +102,13 @@ def train_batches(
         if isinstance(source, DecodedSource):
             index, replaced = _replace(position, order, source)
             return {"image": source.images[index], "label": source.labels[index], "replaced": replaced}, found
+        images = np.empty((len(rows), *config.height_width(), config.channels), np.uint8)
         try:
-            images, labels, replaced = zip(*(read_good(int(p), found) for p in position), strict=True)
+            facts = [read(int(place), image, found) for place, image in zip(position, images, strict=True)]
         except InputError:  # Too many: told by the thread that draws batches, as Grain would add to the message.
             return {}, found
-        labels, replaced = np.array(labels, np.int32), np.array(replaced, np.int32)
-        return {"image": np.stack(images), "label": labels, "replaced": replaced}, found
+        labels, replaced = np.array(facts, np.int32).T
+        return {"image": images, "label": labels, "replaced": replaced}, found
 
     return _stream(batch_at, first, last, config.data.threads, bad)
 
@@ -125,12 +124,12 @@ def eval_batches(source: Source, config: Config, rows: np.ndarray, bad: BadPictu
     number, shape = len(source), (*config.height_width(), config.channels)
     choose = crop.central(shape[:2], config.data.crop_fraction)
 
-    def read(index: int, found: dict[int, str]) -> tuple[np.ndarray, int, bool]:
+    def read(index: int, out: np.ndarray, found: dict[int, str]) -> tuple[int, int]:
         try:
-            return *_read(source, index, config, choose, fast=False), True
+            return _read(source, index, config, choose, out, fast=False), 1
         except BadPictureError as error:
             found[index] = str(error)
-            return np.zeros(shape, np.uint8), 0, False
+            return 0, 0
 
     def batch_at(step: int) -> tuple[Batch, dict[int, str]]:
         index, found = int(step) * config.batch + rows, {}
@@ -138,9 +137,10 @@ def eval_batches(source: Source, config: Config, rows: np.ndarray, bad: BadPictu
         if isinstance(source, DecodedSource):
             images, labels, good = source.images[index], source.labels[index], ~np.isin(index, list(source.bad))
         else:
-            images, labels, good = zip(*(read(int(i), found) for i in index), strict=True)
-        mask = (inside & np.array(good)).astype(np.float32)
-        return {"image": np.asarray(images), "label": np.asarray(labels, np.int32), "mask": mask}, found
+            images = np.zeros((len(rows), *shape), np.uint8)
+            facts = [read(int(i), image, found) for i, image in zip(index, images, strict=True)]
+            labels, good = np.array(facts, np.int32).T
+        return {"image": images, "label": labels, "mask": (inside & (good > 0)).astype(np.float32)}, found
 
     steps = -(-number // config.batch)
     return _stream(batch_at, 0, steps, config.data.threads, bad or BadPictures(number, config.data.max_bad))
@@ -156,12 +156,16 @@ def ahead(batches: Iterable[T], number: int = 1) -> Iterator[T]:
     yield from waiting
 
 
-def _read(source: Source, index: int, config: Config, choose: crop.Choose, fast: bool) -> tuple[np.ndarray, int]:
+def _read(source: Source, index: int, config: Config, choose: crop.Choose, out: np.ndarray, fast: bool) -> int:
+    # Put the picture into `out` and return its label.
     picture, label = source[index]
     try:
-        return decode(picture, config.height_width(), config.channels, choose, fast), label
+        pixels = decode(picture, config.height_width(), config.channels, choose, fast, out)
     except BadPictureError as error:
         raise error if isinstance(picture, Path) else BadPictureError(f"record {index}: {error}") from error
+    if not np.may_share_memory(pixels, out):
+        out[...] = pixels
+    return label
 
 
 def _replace(
