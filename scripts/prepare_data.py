@@ -8,14 +8,17 @@ The same command continues what was stopped: a finished shard is never written a
 same SRC gives the same bytes, and the same pictures in the same order as training on SRC itself.
 """
 
+import argparse
 import hashlib
 import io
 import json
 import os
 import socket
 import sys
+import threading
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,7 +94,7 @@ def cap(picture: bytes, short_side: int) -> bytes:
     return file.getvalue()
 
 
-def write_shard(source: Source, shard: Shard, out: Path, short_side: int | None, bar: tqdm) -> None:
+def write_shard(source: Source, shard: Shard, out: Path, short_side: int | None, count: Callable[[], None]) -> None:
     """Write a shard and, when it is whole and has its name, what is known of it."""
     path = shard.path(out, "array_record")
     partial = path.with_suffix(".partial")
@@ -111,10 +114,10 @@ def write_shard(source: Source, shard: Shard, out: Path, short_side: int | None,
                 kept = capped
             except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
                 bad.append(index)
-                bar.write(f"can't be decoded, kept as it is: {name}", file=sys.stderr)
+                tqdm.write(f"can't be decoded, kept as it is: {name}", file=sys.stderr)
         writer.write(LABEL.pack(label) + kept)
         labels.append(label)
-        bar.update()
+        count()
     writer.close()
     with partial.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -145,7 +148,7 @@ def verify(sources: dict[str, Source], shards: list[Shard], out: Path, compare: 
     """Read everything back: checksums, then every record beside the source's: its label and, to compare, its bytes."""
     manifest = read_manifest(out)
 
-    def check(shard: Shard, bar: tqdm) -> None:
+    def check(shard: Shard, count: Callable[[], None]) -> None:
         path = shard.path(out, "array_record")
         facts = manifest["splits"][shard.split]["shards"][shard.number]
         labels = json.loads(shard.path(out, "json").read_text())["labels"]
@@ -164,20 +167,35 @@ def verify(sources: dict[str, Source], shards: list[Shard], out: Path, compare: 
                 same = record.picture == (picture.read_bytes() if isinstance(picture, Path) else picture)
             if not same:
                 raise InputError(f"{str(path)!r}: record {position} differs from record {index} of the source")
-            bar.update()
+            count()
 
     run_all(check, shards, sources, threads, "verifying")
 
 
-def run_all(work: Any, shards: list[Shard], sources: dict[str, Source], threads: int, title: str) -> None:
-    """Call `work(shard, progress bar)` for every shard, one a thread; pictures are decoded outside Python's lock."""
+def run_all(
+    work: Callable[[Shard, Callable[[], None]], None],
+    shards: list[Shard],
+    sources: dict[str, Source],
+    threads: int,
+    title: str,
+) -> None:
+    """Call `work(shard, count)` for every shard, one a thread; pictures are decoded outside Python's lock."""
     total = sum(len(range(shard.number, len(sources[shard.split]), shard.of)) for shard in shards)
+    stopped = threading.Event()
+
+    def count() -> None:
+        # Whoever interrupts, or meets an error, doesn't wait for shards to be finished.
+        if stopped.is_set():
+            raise InterruptedError("stopped")
+        bar.update()
+
     with tqdm(total=total, desc=title, unit=" pictures", mininterval=0.5) as bar, ThreadPoolExecutor(threads) as pool:
-        futures = [pool.submit(work, shard, bar) for shard in shards]
+        futures = [pool.submit(work, shard, count) for shard in shards]
         try:
-            for future in futures:
+            for future in as_completed(futures):
                 future.result()
         except BaseException:
+            stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
@@ -188,6 +206,32 @@ def parse_task(text: str) -> tuple[int, int]:
     if not (slash and number.isdecimal() and of.isdecimal() and int(number) < int(of)):
         raise InputError(f"--task={text}: must be I/N with I from 0 to N-1, such as 3/64")
     return int(number), int(of)
+
+
+def write(args: argparse.Namespace, sources: dict[str, Source], shards: list[Shard], plan: dict[str, Any]) -> None:
+    """Write the shards that this task has to and that aren't there, and with the last of all the manifest."""
+    args.out.mkdir(parents=True, exist_ok=True)
+    place = args.out / "plan.json"
+    if not place.exists():
+        write_json(place, plan)
+    if json.loads(place.read_text()) != json.loads(json.dumps(plan)):
+        raise InputError(f"{str(args.out)!r} holds the shards of other data or options (plan.json); choose another OUT")
+
+    def fill(shard: Shard, count: Callable[[], None]) -> None:
+        write_shard(sources[shard.split], shard, args.out, args.short_side, count)
+
+    waiting = [shard for shard in shards[args.task[0] :: args.task[1]] if not shard.path(args.out, "json").exists()]
+    if waiting:
+        run_all(fill, waiting, sources, args.threads, "preparing")
+    missing = sum(not shard.path(args.out, "json").exists() for shard in shards)
+    if missing:
+        print(f"{args.out}: {len(shards) - missing} of {len(shards)} shards are finished")
+        return
+    write_manifest(plan, shards, args.out)
+    if args.verify:
+        verify(sources, shards, args.out, args.short_side is None, args.threads)
+    pictures = ", ".join(f"{len(source):,} {split}" for split, source in sources.items())
+    print(f"{args.out}: {pictures} pictures in {len(shards)} shards; --config.data.name=records:{args.out}")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -202,7 +246,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count(), metavar="N")
     parser.add_argument("--verify", action="store_true", help="read all of it back beside SRC")
     args, rest = parser.parse_known_args(argv)
-    task, tasks = parse_task(args.task)
+    args.task = parse_task(args.task)
     for name in ("short_side", "shard_size", "threads"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise InputError(f"--{name}={getattr(args, name)}: must be at least 1")
@@ -217,28 +261,10 @@ def main(argv: list[str] | None = None) -> None:
         "quality": QUALITY,
         "splits": {split: {"pictures": len(sources[split]), "shards": count} for split, count in counts.items()},
     }
-    args.out.mkdir(parents=True, exist_ok=True)
-    place = args.out / "plan.json"
-    if not place.exists():
-        write_json(place, plan)
-    if json.loads(place.read_text()) != json.loads(json.dumps(plan)):
-        raise InputError(f"{str(args.out)!r} holds the shards of other data or options (plan.json); choose another OUT")
-
-    waiting = [shard for shard in shards[task::tasks] if not shard.path(args.out, "json").exists()]
-    if waiting:
-        run_all(
-            lambda shard, bar: write_shard(sources[shard.split], shard, args.out, args.short_side, bar),
-            waiting, sources, args.threads, "preparing",
-        )  # fmt: skip
-    missing = sum(not shard.path(args.out, "json").exists() for shard in shards)
-    if missing:
-        print(f"{args.out}: {len(shards) - missing} of {len(shards)} shards are finished")
-        return
-    write_manifest(plan, shards, args.out)
-    if args.verify:
-        verify(sources, shards, args.out, args.short_side is None, args.threads)
-    pictures = ", ".join(f"{len(source):,} {split}" for split, source in sources.items())
-    print(f"{args.out}: {pictures} pictures in {len(shards)} shards; --config.data.name=records:{args.out}")
+    try:
+        write(args, sources, shards, plan)
+    except OSError as error:
+        raise InputError(f"not finished: {error}; run the same command again to continue") from error
 
 
 if __name__ == "__main__":

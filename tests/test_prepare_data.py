@@ -224,6 +224,7 @@ def test_it_refuses(pictures, tmp_path, prepare):
             "into '.*/downloads/manual': .*ILSVRC2012_img_tr",
         ),
         (["hf:nowhere", out], r"which splits\? --splits=train,test"),
+        ([pictures, tmp_path / "a.tar.gz"], "not finished: .*a.tar.gz'; run the same command again to continue"),
         ([tmp_path], "the following arguments are required: OUT"),
     ):
         with pytest.raises(InputError, match=message):
