@@ -1,17 +1,12 @@
 """Sources: the same three facts of each, parts of them, and what they refuse."""
 
 import dataclasses
-import io
 import os
 import shutil
-import sys
 from collections import Counter
-from pathlib import Path
 
-import datasets
 import numpy as np
 import pytest
-from PIL import Image
 
 from tests.test_data import write_folder
 from vit_jax import data
@@ -58,6 +53,16 @@ def test_folder_has_every_picture_at_any_depth_in_any_case(tmp_path):
     assert {record.picture for record in records(source)} == {root / "train" / name for name in names}
     assert source.labels.tolist() == [record.label for record in records(source)] == [0, 0, 0, 1, 1, 1]
     assert records(data.open_split(config_of(f"folder:{root}"), "train")) == records(source)
+
+
+def test_a_class_folder_may_be_a_link_but_no_loop_is_followed(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "1.jpg").touch()
+    (tmp_path / "pictures" / "train").mkdir(parents=True)
+    (tmp_path / "pictures" / "train" / "cat").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "loop").symlink_to(tmp_path / "elsewhere")
+    source = data.open_split(config_of(f"folder:{tmp_path / 'pictures'}"), "train")
+    assert [record.picture for record in records(source)] == [tmp_path / "pictures" / "train" / "cat" / "1.jpg"]
 
 
 def test_labels_of_a_split_count_along_the_training_split(tmp_path):
@@ -212,148 +217,3 @@ def test_fraction_is_checked():
     for fraction in (0.0, -0.5, 1.5):
         with pytest.raises(InputError, match="config.data.fraction=.*: must be above 0 and at most 1"):
             Data(fraction=fraction)
-
-
-TFDS = Path(__file__).parent / "data" / "tfds"
-
-
-def test_tfds_reads_encoded_pictures_without_tensorflow():
-    sources = data.open_sources(config_of("tfds:tiny_digits:1.0.0", path=str(TFDS)))
-    assert (len(sources["train"]), len(sources["val"])) == (40, 10)
-    assert sources["train"].label_names == tuple(f"digit {i}" for i in range(10))
-    digits = data.open_sources(Config(image_size=8, channels=1, data=Data(name="digits")))
-    known = {
-        image.tobytes(): label
-        for split in digits.values()
-        for image, label in zip(split.images, split.labels, strict=True)
-    }
-    for record in records(sources["train"]):
-        assert isinstance(record.picture, bytes)
-        with Image.open(io.BytesIO(record.picture)) as image:
-            assert known[np.asarray(image).tobytes()] == record.label
-    assert "tensorflow" not in sys.modules
-
-
-def test_tfds_slices_and_other_labels():
-    config = config_of("tfds:tiny_digits", path=str(TFDS), label_key="real_label")
-    source = data.open_split(config, "train")
-    assert source.label_names == ("even", "odd")
-    parts = [data.open_split(config, split) for split in ("train[:75%]", "train[30:]")]
-    assert [len(part) for part in parts] == [30, 10]
-    assert records(parts[0]) + records(parts[1]) == records(source)
-
-
-def test_tfds_labels_are_read_once(cache, monkeypatch):
-    config = config_of("tfds:tiny_digits", path=str(TFDS))
-    expected = [record.label for record in records(data.open_split(config, "train"))]
-    assert data.open_split(config, "train").labels.tolist() == expected
-    again = data.open_split(config, "train")
-    monkeypatch.setattr(type(again), "__getitem__", None)
-    assert again.labels.tolist() == expected
-
-
-@pytest.mark.parametrize(
-    ("name", "fields", "message"),
-    [
-        ("tfds", {}, "names no set: write tfds:NAME"),
-        (
-            "tfds:tiny_digits:2.0.0",
-            {},
-            r"isn't prepared in .*pip install.*builder\('tiny_digits:2.0.0', data_dir=.*array_record",
-        ),
-        ("tfds:imagenet2012", {}, "first, by hand, into '.*/tfds/downloads/manual': .* ILSVRC2012_img_train.tar and"),
-        ("tfds:tiny_digits", {"label_key": "file_name"}, "has no ClassLabel of that name; there is .*label"),
-        ("tfds:tiny_digits", {"image_key": "picture"}, "has no Image of that name; there is image"),
-        ("tfds:tiny_digits", {"train": "valid"}, r"split 'valid' .* there is train \(40\), test \(10\)"),
-        ("tfds:tiny_digits", {"train": "train[50:]"}, r"split 'train\[50:\]' .* there is train \(40\), test \(10\)"),
-    ],
-)
-def test_tfds_refuses(name, fields, message):
-    with pytest.raises(InputError, match=message):
-        data.open_sources(config_of(name, path=str(TFDS), **fields))
-
-
-def test_tfds_prepared_for_tensorflow_alone_is_refused_with_the_command(tmp_path):
-    shutil.copytree(TFDS, tmp_path / "sets")
-    info = tmp_path / "sets" / "tiny_digits" / "1.0.0" / "dataset_info.json"
-    info.write_text(info.read_text().replace('"array_record"', '"tfrecord"'))
-    with pytest.raises(
-        InputError, match="is prepared as tfrecord.*set config.data.path='.*/sets/array_record': pip inst"
-    ):
-        data.open_sources(config_of("tfds:tiny_digits", path=str(tmp_path / "sets")))
-
-
-def hub_set(names=("cat", "dog")):
-    """A data set of 10 pictures that are their own numbers, its classes named or not."""
-    rows = {"img": [], "label": [i % 2 for i in range(10)]}
-    for i in range(10):
-        file = io.BytesIO()
-        Image.new("L", (8, 8), i).save(file, "png")
-        rows["img"].append({"bytes": file.getvalue(), "path": None})
-    features = {
-        "img": datasets.Image(),
-        "label": datasets.ClassLabel(names=list(names)) if names else datasets.Value("int64"),
-    }
-    return datasets.Dataset.from_dict(rows, features=datasets.Features(features))
-
-
-def number(record):
-    with Image.open(io.BytesIO(record.picture)) as image:
-        return image.getpixel((0, 0))
-
-
-@pytest.fixture
-def hub_place(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf")
-    datasets.disable_progress_bars()
-    (tmp_path / "set").mkdir()
-    return tmp_path / "set"
-
-
-def test_hf_reads_what_was_saved(hub_place):
-    rows = hub_set()
-    datasets.DatasetDict(train=rows, test=rows.select([3])).save_to_disk(hub_place)
-    sources = data.open_sources(config_of(f"hf:{hub_place}", image_key="img"))
-    assert sources["train"].label_names == sources["val"].label_names == ("cat", "dog")
-    assert [(number(record), record.label) for record in records(sources["train"])] == [(i, i % 2) for i in range(10)]
-    assert [(number(record), record.label) for record in records(sources["val"])] == [(3, 1)]
-    halves = config_of("hf", path=str(hub_place), image_key="img", train="train[:60%]", val="train[60%:]")
-    sources = data.open_sources(halves)
-    assert np.bincount(sources["train"].labels).tolist() == [3, 3]
-    assert sorted(number(record) for source in sources.values() for record in records(source)) == list(range(10))
-
-
-def test_hf_reads_parquet(hub_place):
-    hub_set().to_parquet(hub_place / "train-0.parquet")
-    hub_set(names=None).select([0, 1, 2]).to_parquet(hub_place / "test-0.parquet")
-    one = data.open_split(config_of(f"hf:{hub_place}/train-0.parquet", image_key="img"), "train")
-    assert [(number(record), record.label) for record in records(one)] == [(i, i % 2) for i in range(10)]
-    unnamed = data.open_split(config_of(f"hf:{hub_place}/test-0.parquet", image_key="img"), "train")
-    assert unnamed.label_names == ("0", "1")
-    assert unnamed.labels.tolist() == [0, 1, 0]
-
-
-def test_hf_refuses(hub_place, monkeypatch):
-    hub_set().save_to_disk(hub_place)
-    with pytest.raises(
-        InputError, match="image_key='image': data set '.*/set' has no such column; there is img, label"
-    ):
-        data.open_sources(config_of(f"hf:{hub_place}"))
-    with pytest.raises(InputError, match="split 'test': can't be read"):
-        data.open_sources(config_of(f"hf:{hub_place}", image_key="img"))
-    with pytest.raises(InputError, match="names no data set: write hf:PATH_OR_NAME"):
-        data.open_sources(config_of("hf"))
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(InputError, match=r"pip install 'vit_jax\[hf\]'"):
-        data.open_sources(config_of(f"hf:{hub_place}"))
-
-
-def test_hf_refuses_classes_that_training_does_not_know(hub_place):
-    rows = hub_set()
-    datasets.DatasetDict(train=hub_set(("cat", "dog")), test=hub_set(("cat", "cow"))).save_to_disk(hub_place)
-    with pytest.raises(InputError, match="split 'test': has class 'cow', unknown in training"):
-        data.open_sources(config_of(f"hf:{hub_place}", image_key="img"))
-    unlabelled = rows.remove_columns("label").add_column("label", [-1] * 10).cast(rows.features)
-    datasets.DatasetDict(train=unlabelled).save_to_disk(hub_place.with_name("unlabelled"))
-    with pytest.raises(InputError, match="split 'train': has pictures without a class"):
-        data.open_split(config_of(f"hf:{hub_place}-unlabelled".replace("set-", ""), image_key="img"), "train")
