@@ -231,9 +231,8 @@ def write(args: argparse.Namespace, sources: dict[str, Source], shards: list[Sha
     if args.verify:
         verify(sources, shards, args.out, args.short_side is None, args.threads)
     pictures = ", ".join(f"{len(source):,} {split}" for split, source in sources.items())
-    print(
-        f"{args.out}: {pictures} pictures in {len(shards)} shards; --config.data.name=records --config.data.path={args.out}"
-    )
+    keys = f"--config.data.name=records --config.data.path={args.out}"
+    print(f"{args.out}: {pictures} pictures in {len(shards)} shards; {keys}")
 
 
 def main(argv: list[str] | None = None) -> None:
