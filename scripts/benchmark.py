@@ -64,11 +64,9 @@ def open_source(text: str, config: Config) -> Source:
     elif kind == "files":
         pictures = [file for file in sorted(Path(path).rglob("*")) if file.suffix.lower() in SUFFIXES]
     else:
-        name, root = (kind, path) if kind in ("folder", "records") else (text, None)
-        name = text if kind == "records" else name
-        return data.open_sources(
-            dataclasses.replace(config, data=dataclasses.replace(config.data, name=name, path=root))
-        )["train"]
+        name, root = ("folder", path) if kind == "folder" else (text, None)
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, name=name, path=root))
+        return data.open_split(config, "train")
     if not pictures:
         raise InputError(f"{text!r} has no pictures")
     return ListSource(pictures)
