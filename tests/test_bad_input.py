@@ -1,5 +1,6 @@
 """Bad input: one clear line on stderr, exit code 2, the run directory untouched."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -92,6 +93,23 @@ def test_training_refuses_bad_pictures(setting, capfd, damage, message):
     workdir = setting / "run"
     assert message in refusal(capfd, train.main, f"--config={setting}/tiny.py", f"--workdir={workdir}", *arguments)
     assert not workdir.exists()
+
+
+@pytest.mark.parametrize("cache_mb", [0, 100])
+def test_training_bears_a_few_bad_pictures(setting, capfd, cache_mb):
+    (setting / "pictures" / "train" / "cat" / "1.jpg").write_bytes(b"no picture")
+    corrupt(setting / "pictures")
+    arguments = [argument.format(root=setting) for argument in FOLDER]
+    arguments += ["--config.data.max_bad=0.2", f"--config.data.cache_mb={cache_mb}", "--config.total=2st"]
+    arguments += ["--config.log_every=1st", "--config.batch=48", "--config.eval_every=1st"]
+    train.main([f"--config={setting}/tiny.py", f"--workdir={setting}/run", *arguments])
+    output = capfd.readouterr().out
+    assert output.count("train/cat/1.jpg' can't be read: not a picture") == 1
+    assert output.count("test/cat/1.jpg' can't be read: ") == 1
+    lines = [json.loads(line) for line in (setting / "run" / "metrics.jsonl").read_text().splitlines()]
+    # Eight epochs of six pictures a step, one of them bad; of the other split five pictures count.
+    assert [line["data/bad"] for line in lines] == [8, 8]
+    assert [line["val/count"] for line in lines] == [5, 5]
 
 
 def test_training_refuses_the_run_of_another_config_and_leaves_it_alone(setting, capfd):

@@ -61,7 +61,11 @@ def open_workdir(workdir: Path, facts: Facts) -> None:
     values = {
         "config": dataclasses.asdict(facts.config),
         "label_names": facts.label_names,
-        "preprocessing": {"resize": "cover, centre cut out, bilinear", "values": "pixel * 2 / 255 - 1"},
+        "preprocessing": {
+            "resize": f"shorter side to size / {facts.config.data.crop_fraction}, bilinear, centre cut out; "
+            "pictures of the model's size as they are",
+            "values": "pixel * 2 / 255 - 1",
+        },
     }
     try:
         workdir.mkdir(parents=True, exist_ok=True)

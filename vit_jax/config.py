@@ -20,19 +20,52 @@ class Data:
     """Where pictures come from.
 
     Attributes:
-        name: a source of `vit_jax.data.SOURCES`.
-        path: the folder, where the source has one.
-        train, val: names of the splits; for a folder, its subfolders.
+        name: a source of `vit_jax.data.SOURCES`, and after a colon what it opens: "folder", "records:DIR",
+            "tfds:NAME[/CONFIG][:VERSION]", "hf:PATH_OR_NAME[:CONFIG]", "digits", "synthetic".
+        path: where the data lies on this machine: of "folder", "records" and "hf", in place of what `name` says; of
+            "tfds", the directory of all prepared sets.
+        train, val: names of the splits (for a folder, its subfolders), or slices of them: "train[:99%]",
+            "train[50_000:]". TFDS cuts its own in the order of the records; the other sources cut class by class.
+        image_key, label_key: the features (TFDS) or columns (hf) that hold the picture and its class.
+        fraction, fraction_seed: part of the training split to train on, the same part of every class; with one seed
+            each smaller fraction lies inside each larger.
         threads: reader threads of one process; changes speed, never batches.
         cache_mb: a split that is no larger than this once decoded is decoded once and held in memory.
+        crop: of training pictures: "central" as in evaluation; "random" a crop of the same size anywhere;
+            "random_resized" a part of random area and shape (Szegedy et al., 2015), stretched to the model's input.
+        crop_scale, crop_ratio: of "random_resized": the part's area over the picture's, and its width over its height.
+        crop_fraction: side of the central and random crop after the shorter side is resized; a picture that has the
+            model's size already passes whole.
+        max_bad: part of a split's pictures that may be unreadable, each replaced by the next, before a run stops.
     """
 
     name: str = "folder"
     path: str | None = None
     train: str = "train"
     val: str = "test"
+    image_key: str = "image"
+    label_key: str = "label"
+    fraction: float = 1.0
+    fraction_seed: int = 0
     threads: int = 8
     cache_mb: int = 2048
+    crop: Literal["central", "random", "random_resized"] = "central"
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    crop_fraction: float = 0.875
+    max_bad: float = 0.001
+
+    def __post_init__(self):
+        if not 0 < self.fraction <= 1:
+            raise InputError(f"config.data.fraction={self.fraction}: must be above 0 and at most 1")
+        for name in ("crop_scale", "crop_ratio"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise InputError(f"config.data.{name}={(low, high)}: must be a range of positive numbers, (low, high)")
+        if not 0 < self.crop_fraction <= 1:
+            raise InputError(f"config.data.crop_fraction={self.crop_fraction}: must be in (0, 1]")
+        if self.crop_scale[1] > 1:
+            raise InputError(f"config.data.crop_scale={self.crop_scale}: a crop can't be larger than its picture")
 
 
 @dataclass(frozen=True)
@@ -42,12 +75,30 @@ class Augment:
     Attributes:
         flip: mirror left to right with probability 1/2.
         shift: move by up to this many pixels each way, edges repeated.
+        randaugment: (layers, magnitude in [0, 10]) of Cubuk et al. (2020), such as (2, 9); no layers turn it off.
+        color_jitter: largest relative change of brightness, contrast and saturation, in [0, 1]; 0 turns it off.
+        erasing: probability that a rectangle of a picture is erased (Zhong et al., 2020); 0 turns it off.
         mixup: alpha of the Beta distribution of Zhang et al. (2018); 0 turns it off.
+        cutmix: alpha of the Beta distribution of Yun et al. (2019); 0 turns it off. Beside mixup, each batch
+            takes one of the two by chance.
     """
 
     flip: bool = False
     shift: int = 0
+    randaugment: tuple[int, float] = (0, 0.0)
+    color_jitter: float = 0.0
+    erasing: float = 0.0
     mixup: float = 0.0
+    cutmix: float = 0.0
+
+    def __post_init__(self):
+        for name, limit in (("color_jitter", 1), ("erasing", 1), ("mixup", None), ("cutmix", None)):
+            value = getattr(self, name)
+            if value < 0 or (limit is not None and value > limit):
+                raise InputError(f"config.augment.{name}={value}: must be {'in [0, 1]' if limit else 'positive or 0'}")
+        layers, magnitude = self.randaugment
+        if layers < 0 or not 0 <= magnitude <= 10:
+            raise InputError(f"config.augment.randaugment={self.randaugment}: (layers, magnitude in [0, 10])")
 
 
 @dataclass(frozen=True)
@@ -138,7 +189,7 @@ class Config:
 
 
 # What may change between the runs of one experiment: it alters how the run is computed, never what comes out.
-EXECUTION = ("mesh", "data.path", "data.threads", "data.cache_mb", "model.unroll", "keep")
+EXECUTION = ("mesh", "data.path", "data.threads", "data.cache_mb", "data.max_bad", "model.unroll", "keep")
 
 
 def parse_duration(text: str, where: str) -> tuple[float, str]:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vit_jax.checkpoint import load_model
+from vit_jax.data import crop
 from vit_jax.data.augment import normalise
 from vit_jax.data.decode import decode
 from vit_jax.errors import Parser, run_command
@@ -19,7 +20,8 @@ def predict(workdir: Path, pictures: list[Path], top: int = 5) -> list[list[tupl
         InputError: there is no such run, or a picture can't be read.
     """
     model, (config, label_names) = load_model(workdir)
-    images = [decode(picture, config.height_width(), config.channels) for picture in pictures]
+    choose = crop.central(config.height_width(), config.data.crop_fraction)
+    images = [decode(picture, config.height_width(), config.channels, choose) for picture in pictures]
     probabilities = np.asarray(jax.nn.softmax(model(normalise(jnp.array(np.stack(images))))))
     best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top]
     return [[(label_names[i], float(row[i])) for i in order] for order, row in zip(best, probabilities, strict=True)]

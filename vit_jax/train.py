@@ -14,6 +14,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from vit_jax import config_file, data, tree
 from vit_jax.checkpoint import Checkpoints, Facts, open_workdir, with_shardings
 from vit_jax.config import Config, make_plan
+from vit_jax.data.bad import BadPictures
+from vit_jax.data.pipeline import ahead
 from vit_jax.errors import InputError, Parser, run_command
 from vit_jax.evaluators import build_evaluators
 from vit_jax.metrics import Clock, Progress, Writer
@@ -43,7 +45,10 @@ def train(config: Config, workdir: Path) -> None:
         raise InputError("config.model.pool='none' has logits for each token, not for a picture; use token, gap or map")
     evaluate = build_evaluators(config.evaluators, make_eval_step(graph))
     say("reading " + ", ".join(f"{len(source):,} {split} pictures" for split, source in sources.items()))
-    sources = {split: data.prepare(source, config) for split, source in sources.items()}
+    bad = {split: BadPictures(len(source), config.data.max_bad) for split, source in sources.items()}
+    sources = {
+        split: data.prepare(source, config, bad[split], train=split == "train") for split, source in sources.items()
+    }
     open_workdir(workdir, Facts(config, label_names))
 
     # State. It is born sharded: no device ever holds more than its part.
@@ -80,8 +85,11 @@ def train(config: Config, workdir: Path) -> None:
     writer = Writer(workdir, first) if jax.process_index() == 0 else None
     progress = Progress(first, plan.total)
     clock = Clock(config.batch)
-    batches = clock.waiting(data.train_batches(sources["train"], config, rows, first, plan.total))
-    for step, batch in enumerate(map(place, batches), start=first + 1):
+    batches = clock.waiting(data.train_batches(sources["train"], config, rows, first, plan.total, bad["train"]))
+    val_batches = functools.partial(data.eval_batches, sources["val"], config, rows, bad["val"])
+    replaced = []
+    for step, batch in enumerate(ahead(map(place, batches)), start=first + 1):
+        replaced.append(batch.pop("replaced"))
         state, step_metrics = train_step(state, batch)
         if step == first + 1:
             jax.block_until_ready(state)
@@ -91,9 +99,11 @@ def train(config: Config, workdir: Path) -> None:
             record |= {f"train/{name}": float(value) for name, value in jax.device_get(step_metrics).items()}
             record |= {"train/lr": float(schedule(step - 1))}
             record |= {f"train/{name}": value for name, value in clock.read(step).items()}
+            record |= {"data/bad": sum(int(part.sum()) for part in replaced)}
+            replaced.clear()
         if plan.due(step, plan.eval_every):
             with clock.pause(state):
-                record |= evaluate(state.params, lambda: map(place, data.eval_batches(sources["val"], config, rows)))
+                record |= evaluate(state.params, lambda: map(place, val_batches()))
         if writer is not None:
             progress.update(step, record)
             if record:

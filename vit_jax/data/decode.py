@@ -1,39 +1,144 @@
-"""From a picture file to uint8 pixels of the size the model takes."""
+"""From an encoded picture to uint8 pixels of the size the model takes."""
 
+import io
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
+from vit_jax.data import jpeg
+from vit_jax.data.crop import Box, Choose
 from vit_jax.errors import InputError
 
 MODES = {1: "L", 3: "RGB"}
+MAX_PIXELS = 100_000_000
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+
+# Threads are the reader's: one picture, one thread.
+cv2.setNumThreads(0)
 
 
-def decode(picture: Path | np.ndarray, image_size: tuple[int, int], channels: int) -> np.ndarray:
-    """Return uint8 (height, width, channels): resized to cover `image_size`, the centre cut out.
+class BadPictureError(InputError):
+    """A picture that can't be decoded."""
+
+
+def decode(
+    picture: Path | bytes | np.ndarray,
+    image_size: tuple[int, int],
+    channels: int,
+    choose: Choose,
+    fast: bool = False,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return uint8 (height, width, channels): the part of the upright picture that `choose` picks, resized.
+
+    Grey-scale, palette, alpha, CMYK and 16-bit pictures become RGB (or grey, for one channel); alpha is dropped. An
+    animation gives its first picture.
+
+    Args:
+        picture: a file, its bytes, or uint8 pixels (height, width, 1 or 3).
+        fast: resize without a filter, as random crops are in the field; otherwise with an antialiasing one.
+        out: where the result may be put, which saves a copy.
 
     Raises:
-        InputError: the file can't be decoded, naming it.
+        BadPictureError: it can't be decoded, or has more than 100 million pixels; a file is named.
     """
     if isinstance(picture, np.ndarray):
-        if picture.shape == (*image_size, channels):
-            return picture
-        image = Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture)
-        return _fit(image, image_size, channels)
+        if picture.shape[-1] != channels:
+            picture = _pixels(Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture), channels)
+        return _resize(picture, choose(*picture.shape[:2]), image_size, fast, out)
     try:
-        with Image.open(picture) as image:
-            # A JPEG is decoded at the smallest of its scales (1/8 to 1) that still covers the model's input.
-            image.draft(MODES[channels], (image_size[1], image_size[0]))
-            return _fit(ImageOps.exif_transpose(image), image_size, channels)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = "not a picture" if isinstance(error, Image.UnidentifiedImageError) else str(error)
-        raise InputError(f"picture {str(picture)!r} can't be read: {reason}; repair or remove it") from error
+        data = picture.read_bytes() if isinstance(picture, Path) else picture
+        header = jpeg.read_header(data)
+        if header is not None:
+            try:
+                return _decode_jpeg(data, header, image_size, channels, choose, fast, out)
+            except ValueError:
+                pass  # An odd kind of JPEG, or a damaged one: the general decoder decides.
+        with Image.open(io.BytesIO(data)) as image:
+            _check_size(*image.size)
+            pixels = _pixels(ImageOps.exif_transpose(image), channels)
+        return _resize(pixels, choose(*pixels.shape[:2]), image_size, fast, out)
+    except _PILLOW_ERRORS as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        reason = "not a picture" if isinstance(error, Image.UnidentifiedImageError) else reason
+        name = f"picture {str(picture)!r}" if isinstance(picture, Path) else "picture"
+        raise BadPictureError(f"{name} can't be read: {reason}") from error
 
 
-def _fit(image: Image.Image, image_size: tuple[int, int], channels: int) -> np.ndarray:
-    image = image.convert(MODES[channels])
-    height, width = image_size
-    if image.size != (width, height):
-        image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
-    return np.asarray(image).reshape(height, width, channels)
+# What Pillow raises for damaged files of one format or another.
+_PILLOW_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    OverflowError,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"{width} x {height} pixels, over {MAX_PIXELS:,}")
+
+
+def _pixels(image: Image.Image, channels: int) -> np.ndarray:
+    if image.mode.startswith("I"):  # 16 bits, of which Pillow would clip all but the darkest.
+        image = Image.fromarray((np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8))
+    if image.mode == "P":  # Straight to RGB, transparency in a palette would be warned of.
+        image = image.convert("RGBA")
+    pixels = np.asarray(image.convert(MODES[channels]))
+    return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def _decode_jpeg(
+    data: bytes,
+    header: jpeg.Header,
+    image_size: tuple[int, int],
+    channels: int,
+    choose: Choose,
+    fast: bool,
+    out: np.ndarray | None,
+) -> np.ndarray:
+    _check_size(header.width, header.height)
+    transposed, upside_down, mirrored = header.turn
+    height, width = (header.width, header.height) if transposed else (header.height, header.width)
+    top, left, box_height, box_width = choose(height, width)
+    shrink = min(box_height / image_size[0], box_width / image_size[1])
+    # The box and the size as stored: turned back, last turn first.
+    top = height - top - box_height if upside_down else top
+    left = width - left - box_width if mirrored else left
+    box = Box(left, top, box_width, box_height) if transposed else Box(top, left, box_height, box_width)
+    size = image_size[::-1] if transposed else image_size
+    pixels = jpeg.decode_rows(data, header, box.top + box.height, shrink, channels, fast)
+    # Decoders scale by eighths, rounding the size up.
+    scale = round(8 * pixels.shape[1] / header.width) / 8
+    resized = _resize(
+        pixels, Box(*(scale * side for side in box)), size, fast, out if header.turn == jpeg.UPRIGHT else None
+    )
+    resized = resized.swapaxes(0, 1) if transposed else resized
+    return resized[:: -1 if upside_down else 1, :: -1 if mirrored else 1]
+
+
+def _resize(
+    pixels: np.ndarray, box: Box, image_size: tuple[int, int], fast: bool, out: np.ndarray | None
+) -> np.ndarray:
+    height, width, channels = pixels.shape
+    if pixels.shape[:2] == image_size and box == (0, 0, height, width):
+        return pixels
+    if fast:
+        top, left = round(box.top), round(box.left)
+        part = pixels[top : top + max(1, round(box.height)), left : left + max(1, round(box.width))]
+        factor = int(min(part.shape[0] / image_size[0], part.shape[1] / image_size[1]))
+        if factor >= 2:  # Two pixels a side are all that linear interpolation looks at.
+            small = (part.shape[1] // factor, part.shape[0] // factor)
+            part = cv2.resize(part[: small[1] * factor, : small[0] * factor], small, interpolation=cv2.INTER_AREA)
+        resized = cv2.resize(part, image_size[::-1], out, interpolation=cv2.INTER_LINEAR)
+    else:
+        image = Image.fromarray(pixels.squeeze(-1) if channels == 1 else pixels)
+        corners = (box.left, box.top, min(box.left + box.width, width), min(box.top + box.height, height))
+        resized = np.asarray(image.resize(image_size[::-1], Image.Resampling.BILINEAR, box=corners))
+    return resized.reshape(*image_size, channels)

@@ -1,87 +1,192 @@
-"""Batches as a function of the step: (seed, step) alone decides which pictures a global batch holds.
+"""Batches as a function of the step: (seed, step) alone decides which pictures a global batch holds, and their crops.
 
 A host reads the rows of the global batch that its devices need, whatever the number of hosts, and resuming at step k
-begins the sequence at k.
+begins the sequence at k. A picture that can't be read is replaced by the next good one in the order of its epoch.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
 
 import grain
 import numpy as np
 
 from vit_jax.config import Config
-from vit_jax.data.decode import decode
+from vit_jax.data import crop
+from vit_jax.data.bad import BadPictures
+from vit_jax.data.decode import BadPictureError, decode
 from vit_jax.data.sources import ArraySource, Source
+from vit_jax.errors import InputError
 
 Batch = dict[str, np.ndarray]
+T = TypeVar("T")
 
 
-def prepare(source: Source, config: Config) -> Source:
-    """Decode a split once and hold it in memory if it is no larger than `config.data.cache_mb`.
+class DecodedSource(ArraySource):
+    """A split held in memory at the model's size; `bad` tells of the pictures that could not be read, by index."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, label_names: tuple[str, ...], bad: dict[int, str]):
+        super().__init__(images, labels, label_names)
+        self.bad = bad
+
+
+def prepare(source: Source, config: Config, bad: BadPictures | None = None, train: bool = False) -> Source:
+    """Decode a split once and hold it in memory, if it is no larger than `config.data.cache_mb`.
+
+    A split that is cropped at random for training is returned as it is.
 
     Raises:
-        InputError: a picture can't be decoded.
+        InputError: too many pictures can't be read.
     """
     shape = (*config.height_width(), config.channels)
+    if train and config.data.crop != "central":
+        return source
+    if isinstance(source, ArraySource) and source.images.shape[1:] == shape:
+        return DecodedSource(source.images, source.labels, source.label_names, {})
     if len(source) * np.prod(shape) > config.data.cache_mb * 2**20:
         return source
-    images = np.empty((len(source), *shape), np.uint8)
-    labels = np.empty(len(source), np.int32)
+    bad = bad or BadPictures(len(source), config.data.max_bad)
+    images = np.zeros((len(source), *shape), np.uint8)
+    labels = np.zeros(len(source), np.int32)
+    choose = crop.central(shape[:2], config.data.crop_fraction)
+    found = {}
 
     def read(index: int) -> None:
-        picture, labels[index] = source[index]
-        images[index] = decode(picture, shape[:2], shape[2])
+        try:
+            labels[index] = _read(source, index, config, choose, images[index], fast=False)
+        except BadPictureError as error:
+            found[index] = str(error)
 
     with ThreadPoolExecutor(config.data.threads) as pool:
         for _ in pool.map(read, range(len(source)), chunksize=64):
             pass
-    return ArraySource(images, labels, source.label_names)
+    bad.meet(found)
+    return DecodedSource(images, labels, source.label_names, found)
 
 
-def train_batches(source: Source, config: Config, rows: np.ndarray, first: int, last: int) -> Iterator[Batch]:
+def train_batches(
+    source: Source, config: Config, rows: np.ndarray, first: int, last: int, bad: BadPictures | None = None
+) -> Iterator[Batch]:
     """Yield the batches of steps `first` to `last` (exclusive): "image" uint8 and "label" int32 of the given rows.
 
-    Each epoch visits every picture once, in an order drawn from (seed, epoch); a batch may span two epochs.
+    Each epoch visits every picture once, in an order drawn from (seed, epoch); a batch may span two epochs. "replaced"
+    is 1 for the rows whose picture could not be read.
+
+    Raises:
+        InputError: too many pictures can't be read.
     """
     number = len(source)
+    bad = bad or BadPictures(number, config.data.max_bad)
 
     @functools.lru_cache(maxsize=2)
     def order(epoch: int) -> np.ndarray:
         return np.random.default_rng((config.seed, epoch)).permutation(number)
 
-    def batch_at(step: int) -> Batch:
-        position = int(step) * config.batch + rows
-        epochs = position // number
-        index = np.empty_like(position)
-        for epoch in np.unique(epochs):
-            chosen = epochs == epoch
-            index[chosen] = order(int(epoch))[position[chosen] % number]
-        return _read(source, index, config)
+    def read(position: int, out: np.ndarray, found: dict[int, str]) -> tuple[int, int]:
+        # Read the picture at a position of the endless sequence of epochs, or the next good one of the same epoch.
+        epoch, place = divmod(position, number)
+        for step in range(number):
+            index = int(order(epoch)[(place + step) % number])
+            choose = crop.training(config, epoch, index)
+            try:
+                return _read(source, index, config, choose, out, fast=config.data.crop != "central"), int(step > 0)
+            except BadPictureError as error:
+                found[index] = str(error)
+                bad.check(found)
+        raise AssertionError("a split of bad pictures alone passed the check")
 
-    return _stream(batch_at, first, last, config.data.threads)
+    def batch_at(step: int) -> tuple[Batch, dict[int, str]]:
+        position, found = int(step) * config.batch + rows, {}
+        if isinstance(source, DecodedSource):
+            index, replaced = _replace(position, order, source)
+            return {"image": source.images[index], "label": source.labels[index], "replaced": replaced}, found
+        images = np.empty((len(rows), *config.height_width(), config.channels), np.uint8)
+        try:
+            facts = [read(int(place), image, found) for place, image in zip(position, images, strict=True)]
+        except InputError:  # Too many: told by the thread that draws batches, as Grain would add to the message.
+            return {}, found
+        labels, replaced = np.array(facts, np.int32).T
+        return {"image": images, "label": labels, "replaced": replaced}, found
 
-
-def eval_batches(source: Source, config: Config, rows: np.ndarray) -> Iterator[Batch]:
-    """Yield every picture exactly once, in order; "mask" is 0 for the rows that only fill up the last batch."""
-    number = len(source)
-
-    def batch_at(step: int) -> Batch:
-        index = int(step) * config.batch + rows
-        return _read(source, np.minimum(index, number - 1), config) | {"mask": (index < number).astype(np.float32)}
-
-    return _stream(batch_at, 0, -(-number // config.batch), config.data.threads)
-
-
-def _read(source: Source, index: np.ndarray, config: Config) -> Batch:
-    if isinstance(source, ArraySource):
-        return {"image": source.images[index], "label": source.labels[index]}
-    records = [source[int(i)] for i in index]
-    images = [decode(record.picture, config.height_width(), config.channels) for record in records]
-    return {"image": np.stack(images), "label": np.array([record.label for record in records], np.int32)}
+    return _stream(batch_at, first, last, config.data.threads, bad)
 
 
-def _stream(batch_at: Callable[[int], Batch], first: int, last: int, threads: int) -> Iterator[Batch]:
+def eval_batches(source: Source, config: Config, rows: np.ndarray, bad: BadPictures | None = None) -> Iterator[Batch]:
+    """Yield every picture exactly once, in order.
+
+    "mask" is 0 for the rows that only fill up the last batch, and for pictures that can't be read.
+
+    Raises:
+        InputError: too many pictures can't be read.
+    """
+    number, shape = len(source), (*config.height_width(), config.channels)
+    choose = crop.central(shape[:2], config.data.crop_fraction)
+
+    def read(index: int, out: np.ndarray, found: dict[int, str]) -> tuple[int, int]:
+        try:
+            return _read(source, index, config, choose, out, fast=False), 1
+        except BadPictureError as error:
+            found[index] = str(error)
+            return 0, 0
+
+    def batch_at(step: int) -> tuple[Batch, dict[int, str]]:
+        index, found = int(step) * config.batch + rows, {}
+        inside, index = index < number, np.minimum(index, number - 1)
+        if isinstance(source, DecodedSource):
+            images, labels, good = source.images[index], source.labels[index], ~np.isin(index, list(source.bad))
+        else:
+            images = np.zeros((len(rows), *shape), np.uint8)
+            facts = [read(int(i), image, found) for i, image in zip(index, images, strict=True)]
+            labels, good = np.array(facts, np.int32).T
+        return {"image": images, "label": labels, "mask": (inside & (good > 0)).astype(np.float32)}, found
+
+    steps = -(-number // config.batch)
+    return _stream(batch_at, 0, steps, config.data.threads, bad or BadPictures(number, config.data.max_bad))
+
+
+def ahead(batches: Iterable[T], number: int = 1) -> Iterator[T]:
+    """Yield what `batches` yields, drawn so many items early: the next batch is copied while a step computes."""
+    waiting = []
+    for batch in batches:
+        waiting.append(batch)
+        if len(waiting) > number:
+            yield waiting.pop(0)
+    yield from waiting
+
+
+def _read(source: Source, index: int, config: Config, choose: crop.Choose, out: np.ndarray, fast: bool) -> int:
+    # Put the picture into `out` and return its label.
+    picture, label = source[index]
+    try:
+        pixels = decode(picture, config.height_width(), config.channels, choose, fast, out)
+    except BadPictureError as error:
+        raise error if isinstance(picture, Path) else BadPictureError(f"record {index}: {error}") from error
+    if not np.may_share_memory(pixels, out):
+        out[...] = pixels
+    return label
+
+
+def _replace(
+    position: np.ndarray, order: Callable[[int], np.ndarray], source: DecodedSource
+) -> tuple[np.ndarray, np.ndarray]:
+    # The index of the picture at each position, and 1 where the next good one of the epoch stands in for it.
+    epochs, places = np.divmod(position, len(source))
+    index, replaced = np.empty_like(position), np.zeros(len(position), np.int32)
+    for epoch in np.unique(epochs):
+        index[epochs == epoch] = order(int(epoch))[places[epochs == epoch]]
+    for row in np.flatnonzero(np.isin(index, list(source.bad))) if source.bad else ():
+        later = np.roll(order(int(epochs[row])), -places[row])
+        index[row], replaced[row] = next(i for i in later if int(i) not in source.bad), 1
+    return index, replaced
+
+
+def _stream(
+    batch_at: Callable[[int], tuple[Batch, dict[int, str]]], first: int, last: int, threads: int, bad: BadPictures
+) -> Iterator[Batch]:
     steps = grain.MapDataset.range(first, last).map(batch_at)
-    return iter(steps.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)))
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
+    for batch, found in steps.to_iter_dataset(options):
+        bad.meet(found)
+        yield batch

@@ -1,24 +1,28 @@
-"""Where pictures come from. Every source has the same three facts: a length, a record at an index, the label names."""
+"""What a source of pictures is: a length, a record at an index, the label names. And parts of one."""
 
+import re
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Int
 
-from vit_jax.config import Config
-from vit_jax.errors import InputError, nearest
+from vit_jax.errors import InputError
 
 
 class Record(NamedTuple):
-    """One picture: a decoded uint8 array (height, width, channels) or the file that holds it, and its class."""
+    """One picture, decoded as uint8 (height, width, channels), a file or the bytes of one, and its class."""
 
-    picture: np.ndarray | Path
+    picture: np.ndarray | Path | bytes
     label: int
 
 
 @runtime_checkable
 class Source(Protocol):
-    """A split of a data set."""
+    """A split of a data set.
+
+    One that can be cut class by class also has `labels`, int32 (n,), which it may read when first asked.
+    """
 
     label_names: tuple[str, ...]
 
@@ -40,89 +44,78 @@ class ArraySource:
         return Record(self.images[index], int(self.labels[index]))
 
 
-class FolderSource:
-    """A folder of class folders of pictures."""
+class Subset:
+    """The records of another source at some indices, in that order."""
 
-    def __init__(self, files: list[Path], labels: np.ndarray, label_names: tuple[str, ...]):
-        self.files, self.labels, self.label_names = files, labels.astype(np.int32), tuple(label_names)
+    def __init__(self, source: Source, index: Int[np.ndarray, "n"]):
+        self.source, self.index, self.label_names = source, index, source.label_names
+        if hasattr(source, "labels"):
+            self.labels = source.labels[index]
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.index)
 
     def __getitem__(self, index: int) -> Record:
-        return Record(self.files[index], int(self.labels[index]))
+        return self.source[int(self.index[index])]
 
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
+def take(source: Source, index: Int[np.ndarray, "n"]) -> Source:
+    """Return the source of the records at `index`; of pictures in memory, one in memory."""
+    if isinstance(source, ArraySource):
+        return ArraySource(source.images[index], source.labels[index], source.label_names)
+    return Subset(source, index)
 
 
-def open_folder(config: Config) -> dict[str, Source]:
-    """Read `{train,test}/<class>/*.jpg|png`; the classes are the training split's folders, in order of name.
+def stratified_order(labels: Int[np.ndarray, "n"], seed: int) -> Int[np.ndarray, "n"]:
+    """Return an order of all records, any beginning of which holds the classes in their proportions.
+
+    A beginning holds ceil(t n_c) pictures of a class of n_c, or one fewer, with the same t for every class; so no class
+    is missing from one that is as long as there are classes. Within its class the order is drawn from (seed, class).
+    """
+    share = np.empty(len(labels))
+    for label in np.unique(labels):
+        (members,) = np.nonzero(labels == label)
+        share[np.random.default_rng((seed, int(label))).permutation(members)] = np.arange(len(members)) / len(members)
+    return np.lexsort((labels, share))
+
+
+def take_fraction(source: Source, fraction: float, seed: int) -> Source:
+    """Return a part of a source, class by class: each smaller fraction of the same seed lies inside each larger."""
+    if fraction == 1:
+        return source
+    chosen = stratified_order(source.labels, seed)[: max(1, round(fraction * len(source)))]
+    return take(source, np.sort(chosen))
+
+
+def parse_split(text: str) -> tuple[str, str | None, str | None]:
+    """Split "train[:99%]" into its name and the two ends of its slice.
 
     Raises:
-        InputError: a folder is missing or has no pictures, or a class is known to one split alone.
+        InputError: it is neither a name nor a name with a slice.
     """
-    if config.data.path is None:
-        raise InputError("config.data.path is not set: the folder that holds the splits, --config.data.path=DIR")
-    root = Path(config.data.path)
-    train = _scan_split(root / config.data.train, label_names=None)
-    return {"train": train, "val": _scan_split(root / config.data.val, train.label_names)}
+    match = re.fullmatch(r"([^\[\]]+)(?:\[(-?[\d_]+%?)?:(-?[\d_]+%?)?\])?", text)
+    if not match:
+        raise InputError(f"split {text!r}: must be a name, or a name and a slice such as train[:99%] or train[50_000:]")
+    return match[1], match[2], match[3]
 
 
-def _scan_split(folder: Path, label_names: tuple[str, ...] | None) -> FolderSource:
-    if not folder.is_dir():
-        raise InputError(
-            f"data folder {str(folder)!r} does not exist; expected SPLIT/CLASS/*.jpg below config.data.path"
-        )
-    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
-    names = label_names or tuple(classes)
-    files, labels = [], []
-    for name in classes:
-        if name not in names:
-            raise InputError(f"class folder {str(folder / name)!r} has no counterpart in the training split")
-        found = sorted(path for path in (folder / name).rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
-        files += found
-        labels += [names.index(name)] * len(found)
-    if not files:
-        raise InputError(f"data folder {str(folder)!r} has no pictures; expected CLASS/*.jpg or *.png in it")
-    return FolderSource(files, np.array(labels), names)
+def take_slice(source: Source, start: str | None, stop: str | None) -> Source:
+    """Return the records between two ends, numbers or percentages, that count from the end where negative.
 
+    It is cut in a fixed stratified order, for many a set is stored class by class: each part holds every class.
 
-def open_digits(config: Config) -> dict[str, Source]:
-    """The 1,797 handwritten digits of scikit-learn, 8x8 grey: a fixed stratified split, 1,437 to train, 360 to test."""
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
+    Raises:
+        InputError: nothing lies between the ends.
+    """
+    if start is None and stop is None:
+        return source
+    number = len(source)
 
-    digits = load_digits()
-    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
-    images = np.repeat(images, config.channels, axis=-1)
-    names = tuple(str(digit) for digit in range(10))
-    x_train, x_val, y_train, y_val = train_test_split(
-        images, digits.target, test_size=360, stratify=digits.target, random_state=0
-    )
-    return {"train": ArraySource(x_train, y_train, names), "val": ArraySource(x_val, y_val, names)}
+    def position(text: str) -> int:
+        value = round(int(text[:-1]) * number / 100) if text.endswith("%") else int(text)
+        return min(max(value + number if text.startswith("-") else value, 0), number)
 
-
-def open_synthetic(config: Config) -> dict[str, Source]:
-    """Random pictures of 10 classes, each class a colour pattern under noise: to try a set-up with nothing at hand."""
-    shape = (*config.height_width(), config.channels)
-    patterns = np.random.default_rng(0).integers(64, 192, (10, *shape))
-
-    def draw(seed: int, number: int) -> ArraySource:
-        rng = np.random.default_rng(seed)
-        labels = rng.permutation(np.arange(number) % 10)
-        images = patterns[labels] + rng.integers(-64, 64, (number, *shape))
-        return ArraySource(images.astype(np.uint8), labels, tuple(f"class {label}" for label in range(10)))
-
-    return {"train": draw(1, 1000), "val": draw(2, 200)}
-
-
-# To add a source: a function from a config to its splits, and a line here.
-SOURCES = {"digits": open_digits, "folder": open_folder, "synthetic": open_synthetic}
-
-
-def open_sources(config: Config) -> dict[str, Source]:
-    """Return {"train": ..., "val": ...} of the source that `config.data.name` chooses."""
-    if config.data.name not in SOURCES:
-        raise InputError(f"config.data.name={config.data.name!r}: {nearest(config.data.name, SOURCES)}")
-    return SOURCES[config.data.name](config)
+    chosen = stratified_order(source.labels, seed=0)[position(start or "0") : position(stop or "100%")]
+    if not len(chosen):
+        raise InputError(f"the slice [{start or ''}:{stop or ''}] of {number:,} pictures is empty")
+    return take(source, np.sort(chosen))

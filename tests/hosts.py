@@ -1,0 +1,61 @@
+"""One of several processes that read the same batches: python -m tests.hosts ADDRESS PROCESSES PROCESS FOLDER OUT.
+
+Writes OUT-PROCESS.npz: for every step its rows of the global batch as they lie on the devices, before and after
+augmentation, and the label.
+"""
+
+import dataclasses
+import sys
+
+import jax
+import numpy as np
+
+from vit_jax import data
+from vit_jax.config import Augment, Config, Data, MeshShape
+from vit_jax.data.augment import augment, normalise
+from vit_jax.losses import make_targets
+from vit_jax.sharding import batch_rows, make_mesh, place_batch
+
+STEPS = 50
+CONFIG = Config(
+    seed=7,
+    batch=8,
+    image_size=8,
+    data=Data(name="folder", crop="random_resized", max_bad=0.5, threads=4),
+    augment=Augment(flip=True, mixup=0.4),
+)
+
+
+def read(folder: str, first: int = 0, threads: int = 4) -> dict[str, np.ndarray]:
+    """Return, for each step, this process's rows of the global batch: rows, image, label, mixed."""
+    config = dataclasses.replace(CONFIG, data=dataclasses.replace(CONFIG.data, path=folder, threads=threads))
+    source = data.open_sources(config)["train"]
+    mesh = make_mesh(MeshShape(), jax.devices()[:4])
+    rows = batch_rows(config.batch, mesh)
+
+    @jax.jit
+    def mix(step, images, labels):
+        key = jax.random.fold_in(jax.random.key(config.seed), step)
+        return augment(key, normalise(images), make_targets(labels, 2, 0.0), config.augment)[0]
+
+    steps = []
+    for step, batch in enumerate(data.train_batches(source, config, rows, first, STEPS), start=first):
+        batch = place_batch(batch, rows, config.batch, mesh)
+        arrays = {"image": batch["image"], "label": batch["label"], "replaced": batch["replaced"]}
+        arrays["mixed"] = mix(step, batch["image"], batch["label"])
+        steps.append({name: local(array) for name, array in arrays.items()})
+    return {"rows": rows} | {name: np.stack([step[name] for step in steps]) for name in steps[0]}
+
+
+def local(array: jax.Array) -> np.ndarray:
+    """Return the rows that this process's devices hold, in order."""
+    shards = {shard.index[0].indices(array.shape[0])[0]: shard.data for shard in array.addressable_shards}
+    return np.concatenate([np.asarray(shards[start]) for start in sorted(shards)])
+
+
+if __name__ == "__main__":
+    address, processes, process, folder, out = sys.argv[1:]
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(address, int(processes), int(process))
+    np.savez(f"{out}-{process}.npz", **read(folder))
+    jax.distributed.shutdown()

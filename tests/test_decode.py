@@ -1,0 +1,258 @@
+"""Decoding: every odd kind of file becomes upright RGB, damaged ones are refused, the fast path changes no pixel."""
+
+import io
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from vit_jax.data import crop, jpeg
+from vit_jax.data.crop import Box
+from vit_jax.data.decode import BadPictureError, decode
+
+HEIGHT, WIDTH = 48, 64
+SIZE = (HEIGHT, WIDTH)
+COLORS = ((220, 30, 30), (30, 200, 40), (40, 50, 230), (240, 240, 240))
+
+
+def whole(height, width):
+    return Box(0, 0, height, width)
+
+
+def scene():
+    """Four quarters: red, green, blue, white."""
+    pixels = np.empty((HEIGHT, WIDTH, 3), np.uint8)
+    for i, color in enumerate(COLORS):
+        pixels[HEIGHT // 2 * (i // 2) :, WIDTH // 2 * (i % 2) :] = color
+    return pixels
+
+
+def photo(height, width, seed=0):
+    """Smooth colours under noise: something for every coefficient of a JPEG to do."""
+    rng = np.random.default_rng(seed)
+    smooth = cv2.resize(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.clip(smooth + rng.integers(-20, 20, smooth.shape), 0, 255).astype(np.uint8)
+
+
+def encoded(image, kind, **options):
+    if isinstance(image, np.ndarray):
+        image = Image.fromarray(image)
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def quarters(pixels):
+    """The colours in the middle of each quarter."""
+    height, width = pixels.shape[:2]
+    return [pixels[y, x].tolist() for y in (height // 4, height * 3 // 4) for x in (width // 4, width * 3 // 4)]
+
+
+def with_alpha(pixels):
+    return np.dstack([pixels, np.full(SIZE, 255, np.uint8)])
+
+
+def png16(pixels):
+    """A 16-bit colour PNG, which Pillow can't write: every sample twice its byte."""
+    header = np.array([WIDTH, HEIGHT], ">u4").tobytes() + bytes([16, 2, 0, 0, 0])
+    rows = b"".join(b"\0" + np.repeat(row.ravel(), 2).tobytes() for row in pixels)
+    return png_of(header, zlib.compress(rows))
+
+
+def png_of(header, body):
+    chunks = ((b"IHDR", header), (b"IDAT", body), (b"IEND", b""))
+    parts = (len(d).to_bytes(4) + name + d + zlib.crc32(name + d).to_bytes(4) for name, d in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def animated_gif():
+    frames = [Image.fromarray(scene()), Image.new("RGB", (WIDTH, HEIGHT))]
+    return encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+
+
+def palette_with_transparency():
+    image = Image.fromarray(scene()).quantize(8)
+    return encoded(image, "PNG", transparency=bytes([128] * 8))
+
+
+@pytest.mark.parametrize(
+    ("make", "tolerance"),
+    [
+        pytest.param(lambda: encoded(scene(), "JPEG", quality=95), 6, id="jpeg"),
+        pytest.param(lambda: encoded(scene(), "JPEG", quality=95, progressive=True), 6, id="progressive jpeg"),
+        pytest.param(lambda: encoded(scene(), "JPEG", quality=95, subsampling=0), 6, id="jpeg 4:4:4"),
+        pytest.param(lambda: encoded(Image.fromarray(scene()).convert("CMYK"), "JPEG", quality=95), 6, id="cmyk jpeg"),
+        pytest.param(lambda: encoded(scene(), "PNG"), 0, id="png"),
+        pytest.param(lambda: encoded(with_alpha(scene()), "PNG"), 0, id="alpha"),
+        pytest.param(lambda: encoded(Image.fromarray(scene()).quantize(8), "PNG"), 0, id="palette"),
+        pytest.param(palette_with_transparency, 0, id="palette with transparency"),
+        pytest.param(lambda: png16(scene()), 0, id="16-bit colour"),
+        pytest.param(lambda: encoded(scene(), "BMP"), 0, id="bmp"),
+        pytest.param(lambda: encoded(scene(), "WEBP", lossless=True), 0, id="webp"),
+        pytest.param(lambda: encoded(scene(), "TIFF"), 0, id="tiff"),
+        pytest.param(animated_gif, 0, id="animated gif"),
+        pytest.param(lambda: scene(), 0, id="pixels"),
+    ],
+)
+def test_every_format_becomes_rgb(make, tolerance, tmp_path):
+    picture = make()
+    if isinstance(picture, bytes):
+        path = tmp_path / "misnamed.jpg"
+        path.write_bytes(picture)
+        np.testing.assert_array_equal(decode(path, SIZE, 3, whole), decode(picture, SIZE, 3, whole))
+    pixels = decode(picture, SIZE, 3, whole)
+    assert (pixels.shape, pixels.dtype) == ((HEIGHT, WIDTH, 3), np.uint8)
+    np.testing.assert_allclose(quarters(pixels), COLORS, atol=tolerance)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "I;16", "1"])
+def test_grey_pictures_become_rgb_and_colour_becomes_grey(mode):
+    ramp = np.tile(np.linspace(0, 255, WIDTH).astype(np.uint8), (HEIGHT, 1))
+    if mode == "1":
+        ramp = np.where(ramp > 127, 255, 0).astype(np.uint8)
+    image = Image.fromarray(ramp.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(ramp).convert(mode)
+    data = encoded(image, "PNG")
+    np.testing.assert_array_equal(decode(data, SIZE, 3, whole), np.repeat(ramp[..., None], 3, -1))
+    np.testing.assert_array_equal(decode(data, SIZE, 1, whole), ramp[..., None])
+    jpeg_of_grey = encoded(ramp, "JPEG", quality=100)
+    assert np.abs(decode(jpeg_of_grey, SIZE, 3, whole).astype(int) - ramp[..., None]).max() <= 3
+    grey = np.asarray(Image.fromarray(scene()).convert("L"))[..., None]
+    np.testing.assert_array_equal(decode(scene(), SIZE, 1, whole), grey)
+    np.testing.assert_array_equal(decode(ramp[..., None], SIZE, 3, whole), np.repeat(ramp[..., None], 3, -1))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_exif_orientation_is_undone_before_the_crop(orientation, kind):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = photo(90, 120)
+    data = encoded(stored, kind, exif=exif, **(dict(quality=97, subsampling=0) if kind == "JPEG" else {}))
+    plain = encoded(stored, kind, **(dict(quality=97, subsampling=0) if kind == "JPEG" else {}))
+    turn = [None, None, 0, 3, 1, 5, 4, 6, 2][orientation]
+    upright = Image.open(io.BytesIO(plain))
+    upright = np.asarray(upright if turn is None else upright.transpose(Image.Transpose(turn)))
+    assert upright.shape[:2] == ((90, 120) if orientation < 5 else (120, 90))
+    sizes = []
+
+    def choose(height, width):
+        sizes.append((height, width))
+        return Box(10, 20, 30, 40)
+
+    np.testing.assert_array_equal(decode(data, (30, 40), 3, choose, fast=True), upright[10:40, 20:60])
+    assert sizes == [upright.shape[:2]]
+
+
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_stopping_below_the_crop_changes_no_pixel(subsampling, progressive):
+    data = encoded(photo(203, 155), "JPEG", quality=90, subsampling=subsampling, progressive=progressive)
+    full = np.asarray(Image.open(io.BytesIO(data)))
+    header = jpeg.read_header(data)
+    assert (header.height_at is None) == progressive
+    for bottom in range(40, 204, 7):
+        rows = jpeg.decode_rows(data, header, bottom, 1.0, 3)
+        assert bottom <= len(rows) <= (203 if progressive else bottom + 2)
+        np.testing.assert_array_equal(rows[:bottom], full[:bottom])
+
+
+@pytest.mark.parametrize("box", [Box(0, 0, 300, 400), Box(31, 57, 200, 140), Box(150, 200, 150, 200)])
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_crop_decoded_small_shows_the_same(box, fast):
+    colors = np.random.default_rng(0).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    smooth = cv2.resize(colors, (400, 300), interpolation=cv2.INTER_LINEAR)
+    data = encoded(smooth, "JPEG", quality=95, subsampling=0)
+    header = jpeg.read_header(data)
+    assert jpeg.decode_rows(data, header, 300, box.height / 32, 3).shape[0] <= 300 / 2
+    small = decode(data, (32, 32), 3, lambda *_: box, fast)
+    top, left, height, width = (int(side) for side in box)
+    part = Image.fromarray(smooth[top : top + height, left : left + width])
+    expected = np.asarray(part.resize((32, 32), Image.Resampling.BOX)).astype(int)
+    error, shifted = (np.abs(small.astype(int) - np.roll(expected, step, 1))[:, 1:].mean() for step in (0, 1))
+    assert error < shifted / 2
+
+
+def test_the_central_crop_is_resize_then_cut():
+    wide = np.zeros((10, 40, 3), np.uint8)
+    wide[:, 15:25] = 255
+    assert decode(wide, (10, 10), 3, crop.central((10, 10), 1.0)).min() == 255
+    assert decode(wide, (5, 5), 1, crop.central((5, 5), 1.0)).shape == (5, 5, 1)
+    assert crop.central((224, 224), 0.875)(512, 768) == Box(32, 160, 448, 448)
+    assert crop.central((224, 448), 0.875)(512, 1024) == Box(32, 64, 448, 896)
+    assert decode(wide, (10, 40), 3, crop.central((10, 40), 0.875)) is wide
+    picture = photo(512, 640)
+    resized = Image.fromarray(picture).resize((320, 256), Image.Resampling.BILINEAR)
+    cut = np.asarray(resized)[16:240, 48:272].astype(int)
+    assert np.abs(decode(picture, (224, 224), 3, crop.central((224, 224), 0.875)) - cut).mean() < 0.5
+
+
+def bomb():
+    # 20,000 x 10,000 pixels, says the header; nothing else is there.
+    return png_of(np.array([20_000, 10_000], ">u4").tobytes() + bytes([8, 2, 0, 0, 0]), zlib.compress(b""))
+
+
+def jpeg_bomb():
+    data = bytearray(encoded(scene(), "JPEG"))
+    at = jpeg.read_header(bytes(data)).height_at
+    data[at : at + 4] = (20_000).to_bytes(2) + (10_000).to_bytes(2)
+    return bytes(data)
+
+
+def cut_short(kind, part=0.6):
+    data = encoded(photo(100, 100), kind)
+    return data[: int(part * len(data))]
+
+
+def cut_short_with_thumbnail():
+    """The thumbnail within the header is whole; the picture is not."""
+    exif = b"Exif\0\0" + encoded(photo(20, 20), "JPEG")
+    data = encoded(photo(100, 100), "JPEG", exif=exif)
+    return data[: int(0.8 * len(data))]
+
+
+BAD = [
+    pytest.param(lambda: b"", "not a picture", id="empty"),
+    pytest.param(lambda: b"no picture at all", "not a picture", id="text"),
+    pytest.param(lambda: cut_short("JPEG"), "truncated", id="truncated jpeg"),
+    pytest.param(lambda: cut_short("JPEG", 0.05), "", id="jpeg cut within its header"),
+    pytest.param(cut_short_with_thumbnail, "truncated", id="truncated jpeg with a thumbnail"),
+    pytest.param(lambda: cut_short("PNG"), "truncated", id="truncated png"),
+    pytest.param(lambda: cut_short("WEBP"), "", id="truncated webp"),
+    pytest.param(lambda: cut_short("GIF"), "", id="truncated gif"),
+    pytest.param(lambda: cut_short("BMP"), "truncated", id="truncated bmp"),
+    pytest.param(bomb, "pixels", id="bomb"),
+    pytest.param(jpeg_bomb, "pixels", id="jpeg bomb"),
+]
+
+
+@pytest.mark.parametrize(("make", "reason"), BAD)
+def test_bad_pictures_are_named(make, reason, tmp_path):
+    path = tmp_path / "bad.jpg"
+    path.write_bytes(make())
+    with pytest.raises(BadPictureError, match=rf"picture '{path}' can't be read: .*{reason}"):
+        decode(path, SIZE, 3, whole)
+    with pytest.raises(BadPictureError, match=r"^picture can't be read: "):
+        decode(make(), SIZE, 3, whole)
+
+
+def test_a_missing_file_is_a_bad_picture(tmp_path):
+    with pytest.raises(BadPictureError, match=r"none.jpg' can't be read: No such file or directory"):
+        decode(tmp_path / "none.jpg", SIZE, 3, whole)
+
+
+def test_damage_anywhere_is_refused_or_decoded():
+    """Whatever bytes are changed, the outcome is a picture or a `BadPictureError`."""
+    rng = np.random.default_rng(0)
+    refused = 0
+    for data in (encoded(photo(40, 50), "JPEG"), encoded(photo(40, 50), "PNG"), animated_gif()):
+        for _ in range(60):
+            damaged = bytearray(data)
+            for at in rng.integers(0, min(len(data), 700), 4):
+                damaged[at] = rng.integers(256)
+            try:
+                assert decode(bytes(damaged), SIZE, 3, whole, fast=True).shape == (HEIGHT, WIDTH, 3)
+            except BadPictureError:
+                refused += 1
+    assert 20 < refused < 180

@@ -1,0 +1,74 @@
+"""The global batches of real processes: 1 x 4, 2 x 2 and 4 x 1 devices see the same pictures, crops and mixes."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.hosts import STEPS, read
+from tests.test_data import write_folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = write_folder(tmp_path_factory.mktemp("hosts"), per_class=9)
+    (root / "train" / "cat" / "3.jpg").write_bytes(b"no picture")
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole(folder):
+    """What one process with four devices reads."""
+    return read(str(folder))
+
+
+def assert_equal(one, two):
+    assert one.keys() == two.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], two[name], err_msg=name)
+
+
+def start(processes, folder, out):
+    """Start the processes, each with its part of four devices."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        address = f"localhost:{probe.getsockname()[1]}"
+    flags = f"--xla_force_host_platform_device_count={4 // processes}"
+    environment = os.environ | {"XLA_FLAGS": flags}
+    command = [sys.executable, "-m", "tests.hosts", address, str(processes)]
+    return [
+        subprocess.Popen(
+            [*command, str(i), str(folder), str(out)],
+            env=environment,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+        )
+        for i in range(processes)
+    ]
+
+
+def test_processes_share_the_global_batch(folder, whole, tmp_path):
+    running = {number: start(number, folder, tmp_path / f"of-{number}") for number in (2, 4)}
+    for number, processes in running.items():
+        for process in processes:
+            error = process.communicate(timeout=240)[1].decode()
+            assert process.returncode == 0, error
+        parts = [dict(np.load(tmp_path / f"of-{number}-{i}.npz")) for i in range(number)]
+        assert all(len(part["rows"]) == 8 // number for part in parts)
+        rows = np.concatenate([part["rows"] for part in parts])
+        assert sorted(rows) == list(range(8))
+        order = np.argsort(rows)
+        joined = {name: np.concatenate([part[name] for part in parts], 1)[:, order] for name in whole if name != "rows"}
+        assert_equal(joined | {"rows": np.sort(rows)}, whole)
+
+
+def test_threads_and_resuming_change_nothing(folder, whole):
+    assert whole["image"].shape == (STEPS, 8, 8, 8, 3)
+    assert 0 < whole["replaced"].sum() < 2 * STEPS
+    assert_equal(read(str(folder), threads=1), whole)
+    assert_equal(read(str(folder), threads=16), whole)
+    resumed = read(str(folder), first=17)
+    assert_equal(resumed, {name: array if name == "rows" else array[17:] for name, array in whole.items()})

@@ -1,0 +1,40 @@
+"""Pictures that can't be read: replaced, counted, named once, and too many of them the end of a run."""
+
+from collections.abc import Mapping
+
+from tqdm import tqdm
+
+from vit_jax.errors import InputError
+
+SHOWN = 20
+
+
+class BadPictures:
+    """The bad pictures of one split that this process has met, by index, and how many it can bear."""
+
+    def __init__(self, number: int, max_bad: float):
+        self.number, self.max_bad = number, max_bad
+        self._met: dict[int, str] = {}
+
+    def meet(self, found: Mapping[int, str]) -> None:
+        """Name those not met before in the log.
+
+        Raises:
+            InputError: they are more than `max_bad` allows, with the list.
+        """
+        new = {index: reason for index, reason in sorted(found.items()) if index not in self._met}
+        self._met |= new
+        self.check(self._met)
+        for reason in new.values():
+            tqdm.write(f"bad: {reason}")
+
+    def check(self, found: Mapping[int, str]) -> None:
+        """Raise an `InputError` if these alone are more than `max_bad` allows, or all there are."""
+        if len(found) <= self.max_bad * self.number and len(found) < self.number:
+            return
+        reasons = [reason for _, reason in sorted(found.items())]
+        more = f"; and {len(reasons) - SHOWN} more" if len(reasons) > SHOWN else ""
+        raise InputError(
+            f"{len(reasons)} of {self.number:,} pictures are bad, more than config.data.max_bad={self.max_bad} allows; "
+            f"repair or remove: {'; '.join(reasons[:SHOWN])}{more}"
+        )

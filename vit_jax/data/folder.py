@@ -1,0 +1,154 @@
+"""A folder of class folders of pictures, whose listing is kept so that a million files are listed once."""
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from vit_jax.config import Config
+from vit_jax.data.kept import keep, read_kept
+from vit_jax.data.sources import Record
+from vit_jax.errors import InputError
+
+SUFFIXES = (b".jpg", b".jpeg", b".png", b".webp", b".bmp", b".gif")
+SETTLED = 2.0  # seconds: the coarsest times that file systems give to what changes
+
+
+class Listing(NamedTuple):
+    """The pictures below a folder, class by class; small as arrays where a million paths would not be.
+
+    Attributes:
+        classes: names of the class folders, in order; some may hold no pictures.
+        counts: int64, pictures of each class.
+        names: uint8, the paths relative to the folder, each ended by a zero byte.
+        folders: uint8, likewise: every folder that was listed, the class folders' parent first.
+        times: int64, when each of `folders` last changed, in nanoseconds.
+    """
+
+    classes: np.ndarray
+    counts: np.ndarray
+    names: np.ndarray
+    folders: np.ndarray
+    times: np.ndarray
+
+
+class FolderSource:
+    """The pictures of a listing; labels count along `label_names`."""
+
+    def __init__(self, folder: Path, listing: Listing, label_names: tuple[str, ...]):
+        self.folder, self.label_names = folder, label_names
+        number = {name: label for label, name in enumerate(label_names)}
+        self.labels = np.repeat(np.array([number[name] for name in _split(listing.classes)], np.int32), listing.counts)
+        self._names = listing.names
+        self._ends = np.flatnonzero(listing.names == 0)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Record:
+        start = self._ends[index - 1] + 1 if index else 0
+        name = os.fsdecode(self._names[start : self._ends[index]].tobytes())
+        return Record(self.folder / name, int(self.labels[index]))
+
+
+def open_folder(config: Config, where: str, split: str, label_names: tuple[str, ...] | None) -> FolderSource:
+    """Read `WHERE/SPLIT/<class>/**/*.jpg` and the like; the classes are the training split's folders, in order of name.
+
+    Names that begin with a dot are passed over, and below a class links to folders.
+
+    Raises:
+        InputError: a folder is missing or has no pictures, or a class is unknown to the training split.
+    """
+    where = config.data.path or where
+    if not where:
+        raise InputError("config.data.path is not set: the folder that holds the splits, --config.data.path=DIR")
+    folder = Path(where).expanduser() / split
+    try:
+        listing = list_pictures(folder, config.data.threads)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(
+            f"data folder {str(folder)!r} does not exist; expected SPLIT/CLASS/*.jpg below config.data.path"
+        ) from error
+    except OSError as error:
+        raise InputError(f"data folder {str(folder)!r} can't be listed: {error}") from error
+    classes = _split(listing.classes)
+    if label_names is not None and (unknown := set(classes).difference(label_names)):
+        raise InputError(f"class folder {str(folder / min(unknown))!r} has no counterpart in the training split")
+    if not len(listing.names):
+        raise InputError(f"data folder {str(folder)!r} has no pictures; expected CLASS/*.jpg, .png or the like in it")
+    return FolderSource(folder, listing, label_names or classes)
+
+
+def list_pictures(folder: Path, threads: int) -> Listing:
+    """List the pictures below a folder, or read the listing kept in `$VIT_JAX_CACHE` if no folder has changed since.
+
+    A folder's time changes when something in it is added, removed or renamed, so asking every folder is enough.
+    """
+    kept = read_kept("listings", str(folder.absolute()))
+    if kept is not None and kept.keys() == set(Listing._fields) and _current(folder, listing := Listing(**kept)):
+        return listing
+    start = time.time()
+    listing = _scan(folder, threads)
+    # What changed just now may change again without its time showing it.
+    if listing.times.max() < (start - SETTLED) * 1e9:
+        keep("listings", str(folder.absolute()), **listing._asdict())
+    return listing
+
+
+def _scan(folder: Path, threads: int) -> Listing:
+    root = os.fsencode(folder)
+    time_of_root = os.stat(root).st_mtime_ns
+    with os.scandir(root) as entries:
+        classes = sorted(entry.name for entry in entries if not entry.name.startswith(b".") and entry.is_dir())
+    with ThreadPoolExecutor(threads) as pool:
+        found = list(pool.map(lambda name: _scan_class(root, name), classes))
+    folders = [b"", *(path for _, _, listed in found for path, _ in listed)]
+    times = [time_of_root, *(changed for _, _, listed in found for _, changed in listed)]
+    return Listing(
+        classes=_join(classes),
+        counts=np.array([count for count, _, _ in found], np.int64),
+        names=np.concatenate([_join([]), *(names for _, names, _ in found)]),
+        folders=_join(folders),
+        times=np.array(times, np.int64),
+    )
+
+
+def _scan_class(root: bytes, name: bytes) -> tuple[int, np.ndarray, list[tuple[bytes, int]]]:
+    pictures, listed, waiting = [], [], [name]
+    while waiting:
+        folder = waiting.pop()
+        path = os.path.join(root, folder)
+        listed.append((folder, os.stat(path).st_mtime_ns))
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.name.startswith(b"."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(folder + b"/" + entry.name)
+                elif entry.name.lower().endswith(SUFFIXES):
+                    pictures.append(folder + b"/" + entry.name)
+    pictures.sort()
+    return len(pictures), _join(pictures), listed
+
+
+def _current(folder: Path, listing: Listing) -> bool:
+    root = os.fsencode(folder)
+    folders = listing.folders.tobytes().split(b"\0")[:-1]
+    try:
+        return all(
+            os.stat(os.path.join(root, name)).st_mtime_ns == changed
+            for name, changed in zip(folders, listing.times.tolist(), strict=True)
+        )
+    except OSError:
+        return False
+
+
+def _join(names: list[bytes]) -> np.ndarray:
+    return np.frombuffer(b"".join(name + b"\0" for name in names), np.uint8)
+
+
+def _split(names: np.ndarray) -> tuple[str, ...]:
+    return tuple(os.fsdecode(name) for name in names.tobytes().split(b"\0")[:-1])

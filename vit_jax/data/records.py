@@ -1,0 +1,100 @@
+"""Pictures prepared once for speed: ArrayRecord shards, as `scripts/prepare_data.py` writes and training reads them.
+
+    DIR/manifest.json                           what there is: written last, so that without it nothing is read
+    DIR/train-00000-of-00008.array_record       records: the class, int32 little-endian, then the picture's file
+    DIR/train-00000-of-00008.json               labels and checksum: written when the shard is whole
+
+Record i of a split is record i // N of shard i % N: shards hold alike, and the order is that of the set they came from.
+"""
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vit_jax.config import Config
+from vit_jax.data.sources import Record
+from vit_jax.errors import InputError
+
+FORMAT = 1
+LABEL = struct.Struct("<i")
+
+
+def shard_name(split: str, shard: int, shards: int) -> str:
+    """Return the name of a shard without its ending."""
+    return f"{split}-{shard:05d}-of-{shards:05d}"
+
+
+class RecordsSource:
+    """A split of a prepared data set: `shards` files, record i in file i % shards."""
+
+    def __init__(self, files: list[Path], labels: np.ndarray, label_names: tuple[str, ...]):
+        from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+        self.labels, self.label_names = labels.astype(np.int32), label_names
+        self._shards = len(files)
+        counts = [len(labels[shard :: self._shards]) for shard in range(self._shards)]
+        # With its number of records told, a file is opened when it is first read.
+        self._starts = np.cumsum([0, *counts])
+        self._records = ArrayRecordDataSource([f"{file}[0:{count}]" for file, count in zip(files, counts, strict=True)])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Record:
+        record = self._records[int(self._starts[index % self._shards]) + index // self._shards]
+        return Record(record[LABEL.size :], LABEL.unpack_from(record)[0])
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return what a prepared data set says of itself.
+
+    Raises:
+        InputError: it is none, isn't finished, or is of another format.
+    """
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(
+            f"{str(folder)!r} holds no finished records: it has no manifest.json; run scripts/prepare_data.py"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{str(path)!r} can't be read: {error}") from error
+    if manifest.get("format") != FORMAT:
+        raise InputError(f"{str(path)!r} has format {manifest.get('format')!r}, not {FORMAT}; prepare the data again")
+    return manifest
+
+
+def open_records(config: Config, where: str, split: str, label_names: tuple[str, ...] | None) -> RecordsSource:
+    """Read a split that `scripts/prepare_data.py` wrote.
+
+    Raises:
+        InputError: it isn't there, isn't finished, or a shard is missing or cut off.
+    """
+    where = config.data.path or where
+    if not where:
+        raise InputError("config.data.name='records' names no directory: write records:DIR, or set config.data.path")
+    folder = Path(where).expanduser()
+    manifest = read_manifest(folder)
+    if split not in manifest["splits"]:
+        raise InputError(f"records {str(folder)!r} have no split {split!r}: there is {', '.join(manifest['splits'])}")
+    shards = manifest["splits"][split]["shards"]
+    labels = np.empty(sum(shard["pictures"] for shard in shards), np.int32)
+    for number, shard in enumerate(shards):
+        labels[number :: len(shards)] = _read_labels(folder / f"{shard['name']}.array_record", shard["bytes"])
+    files = [folder / f"{shard['name']}.array_record" for shard in shards]
+    return RecordsSource(files, labels, tuple(manifest["label_names"]))
+
+
+def _read_labels(file: Path, size: int) -> list[int]:
+    try:
+        whole = file.stat().st_size == size
+        labels = json.loads(file.with_suffix(".json").read_text())["labels"]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"shard {str(file)!r} can't be read: {error}") from error
+    if not whole:
+        raise InputError(f"shard {str(file)!r} is not whole; copy it again, or delete it and prepare again")
+    return labels
