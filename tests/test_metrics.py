@@ -5,6 +5,7 @@ import json
 import jax.numpy as jnp
 import pytest
 
+from vit_jax.errors import InputError
 from vit_jax.metrics import Clock, Progress, Writer
 
 
@@ -27,6 +28,13 @@ def test_writer_drops_what_will_be_done_again_and_half_a_line(tmp_path):
         {"step": 2, "train/loss": 1.0},
         {"step": 3, "train/loss": 9.0},
     ]
+
+
+def test_a_damaged_line_is_told_and_nothing_is_lost(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\ngarbage\n')
+    with pytest.raises(InputError, match="has a line that is no metrics record; repair or remove it"):
+        Writer(tmp_path, 1)
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1}\ngarbage\n'
 
 
 def test_a_line_is_in_the_file_as_soon_as_it_is_written(tmp_path):

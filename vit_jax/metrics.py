@@ -13,6 +13,8 @@ import jax
 import tensorboardX
 from tqdm import tqdm
 
+from vit_jax.errors import InputError
+
 
 class Writer:
     """Append one JSON object a step to `metrics.jsonl`, and the same numbers to TensorBoard event files.
@@ -22,7 +24,10 @@ class Writer:
 
     def __init__(self, workdir: Path, step: int):
         path = workdir / "metrics.jsonl"
-        kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= step]
+        try:
+            kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= step]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{str(path)!r} has a line that is no metrics record; repair or remove it") from error
         partial = path.with_suffix(".partial")
         partial.write_text("".join(kept))
         os.replace(partial, path)
