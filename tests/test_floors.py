@@ -17,7 +17,7 @@ FLOORS = [
     ("config_file",),
     ("models", "data", "optim", "sharding", "metrics"),
     ("step", "evaluators"),
-    ("checkpoint",),
+    ("checkpoint", "experiment"),
     ("weights",),
     ("train", "evaluate", "predict"),
 ]

@@ -8,11 +8,9 @@ from jax.sharding import Mesh
 
 from vit_jax import data
 from vit_jax.architecture import Model
-from vit_jax.config import Augment, Config, Data, Optim, make_plan
-from vit_jax.models import init_params, model_graph
-from vit_jax.optim import build_optimizer, build_schedule
-from vit_jax.sharding import batch_rows, place_batch, tree_shardings
-from vit_jax.step import State, init_state, make_train_step
+from vit_jax.config import Augment, Config, Data, Optim
+from vit_jax.experiment import build_experiment
+from vit_jax.sharding import batch_rows, place_batch
 
 MODEL = Model(name="Ti/2", width=32, depth=2, num_heads=2, mlp_dim=64, pool="gap", position="sincos2d", drop_path=0.1)
 CONFIG = Config(
@@ -42,26 +40,11 @@ def get_config(arg=None):
 def run_steps(config: Config, mesh: Mesh, number: int) -> tuple[list[float], Any]:
     """Return the losses of the first steps on a mesh, and the state after them."""
     source = data.open_sources(config)["train"]
-    facts = config.model_facts(10)
-    plan = make_plan(config, len(source))
     rows = batch_rows(config.batch, mesh)
-
-    def begin(key: jax.Array) -> State:
-        params = init_params(key, **facts)
-        return init_state(params, build_optimizer(config.optim, build_schedule(config.optim, plan.total, 5), params))
-
-    key = jax.random.key(config.seed)
-    shapes = jax.eval_shape(begin, key)
-    shardings = tree_shardings(shapes, mesh)
-    optimizer = build_optimizer(config.optim, build_schedule(config.optim, plan.total, 5), shapes.params)
-    state = jax.jit(begin, out_shardings=shardings)(key)
-    step = jax.jit(
-        make_train_step(model_graph(**facts), optimizer, config, 10),
-        donate_argnums=0,
-        out_shardings=(shardings, None),
-    )
+    experiment = build_experiment(config, mesh, 10, len(source))
+    state = experiment.init(jax.random.key(config.seed))
     losses = []
     for batch in data.train_batches(source, config, rows, 0, number):
-        state, metrics = step(state, place_batch(batch, rows, config.batch, mesh))
+        state, metrics = experiment.train_step(state, place_batch(batch, rows, config.batch, mesh))
         losses.append(float(metrics["loss"]))
     return losses, state

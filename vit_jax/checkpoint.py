@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from vit_jax.config import Config, MeshShape, differences, from_dict
 from vit_jax.errors import InputError
 from vit_jax.models import init_params, model_graph
-from vit_jax.sharding import make_mesh, tree_shardings
+from vit_jax.sharding import make_mesh, tree_shardings, with_shardings
 from vit_jax.step import State
 
 
@@ -75,11 +75,6 @@ def open_workdir(workdir: Path, facts: Facts) -> None:
             os.replace(partial, path)
     except OSError as error:
         raise InputError(f"workdir {str(workdir)!r} can't be written: {error.strerror}") from error
-
-
-def with_shardings(shapes: Any, shardings: Any) -> Any:
-    """Return shapes that also say where each array lies, as restoring needs them."""
-    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
 
 
 class Checkpoints:

@@ -61,6 +61,11 @@ def tree_shardings(tree: Any, mesh: Mesh) -> Any:
     return map_named(lambda name, leaf: NamedSharding(mesh, spec_of(name, leaf.shape, mesh)), tree)
 
 
+def with_shardings(shapes: Any, shardings: Any) -> Any:
+    """Return shapes that also say where each array lies, as restoring needs them."""
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
+
+
 def batch_rows(batch: int, mesh: Mesh) -> np.ndarray:
     """Return the rows of the global batch that this process's devices hold, in rising order.
 

@@ -9,20 +9,17 @@ import functools
 from pathlib import Path
 
 import jax
-from jax.sharding import NamedSharding, PartitionSpec
 
 from vit_jax import config_file, data, tree
-from vit_jax.checkpoint import Checkpoints, Facts, open_workdir, with_shardings
-from vit_jax.config import Config, make_plan
+from vit_jax.checkpoint import Checkpoints, Facts, open_workdir
+from vit_jax.config import Config
 from vit_jax.data.bad import BadPictures
 from vit_jax.data.pipeline import ahead
 from vit_jax.errors import InputError, Parser, run_command
 from vit_jax.evaluators import build_evaluators
+from vit_jax.experiment import build_experiment
 from vit_jax.metrics import Clock, Progress, Writer
-from vit_jax.models import init_params, model_graph
-from vit_jax.optim import build_optimizer, build_schedule
-from vit_jax.sharding import batch_rows, make_mesh, place_batch, tree_shardings
-from vit_jax.step import State, init_state, make_eval_step, make_train_step
+from vit_jax.sharding import batch_rows, make_mesh, place_batch
 
 
 def train(config: Config, workdir: Path) -> None:
@@ -39,11 +36,10 @@ def train(config: Config, workdir: Path) -> None:
     place = functools.partial(place_batch, rows=rows, batch=config.batch, mesh=mesh)
     sources = data.open_sources(config)
     label_names = sources["train"].label_names
-    facts = config.model_facts(len(label_names))
-    graph = model_graph(**facts)
+    experiment = build_experiment(config, mesh, len(label_names), len(sources["train"]))
     if config.model.pool == "none":
         raise InputError("config.model.pool='none' has logits for each token, not for a picture; use token, gap or map")
-    evaluate = build_evaluators(config.evaluators, make_eval_step(graph))
+    evaluate = build_evaluators(config.evaluators, experiment.eval_step)
     say("reading " + ", ".join(f"{len(source):,} {split} pictures" for split, source in sources.items()))
     bad = {split: BadPictures(len(source), config.data.max_bad) for split, source in sources.items()}
     sources = {
@@ -51,34 +47,16 @@ def train(config: Config, workdir: Path) -> None:
     }
     open_workdir(workdir, Facts(config, label_names))
 
-    # State. It is born sharded: no device ever holds more than its part.
-    plan = make_plan(config, len(sources["train"]))
-    schedule = build_schedule(config.optim, plan.total, plan.warmup)
-    init = functools.partial(init_params, **facts)
-    key = jax.random.key(config.seed)
-    optimizer = build_optimizer(config.optim, schedule, jax.eval_shape(init, key))
-
-    def begin(key: jax.Array) -> State:
-        return init_state(init(key), optimizer)
-
-    shapes = jax.eval_shape(begin, key)
-    shardings = tree_shardings(shapes, mesh)
+    # State.
+    plan = experiment.plan
     checkpoints = Checkpoints(workdir, config.keep)
     if checkpoints.latest() is None:
-        state = jax.jit(begin, out_shardings=shardings)(key)
+        state = experiment.init(jax.random.key(config.seed))
     else:
-        state = checkpoints.restore(with_shardings(shapes, shardings))
+        state = checkpoints.restore(experiment.shapes)
     first = int(state.step)
-
-    # Steps.
-    replicated = NamedSharding(mesh, PartitionSpec())
-    train_step = jax.jit(
-        make_train_step(graph, optimizer, config, len(label_names)),
-        donate_argnums=0,
-        out_shardings=(shardings, replicated),
-    )
     axes = " x ".join(f"{name} {size}" for name, size in mesh.shape.items())
-    say(f"{config.model.name}: {tree.count(shapes.params):,} parameters on {jax.devices()[0].platform}, {axes} devices")
+    say(f"{config.model.name}: {tree.count(state.params):,} parameters on {jax.devices()[0].platform}, {axes} devices")
     say(f"steps {first} to {plan.total}, {config.batch} pictures each, in {workdir}")
 
     # The loop. Step k means k updates done; what is due at a step is done before the next one.
@@ -90,14 +68,14 @@ def train(config: Config, workdir: Path) -> None:
     replaced = []
     for step, batch in enumerate(ahead(map(place, batches)), start=first + 1):
         replaced.append(batch.pop("replaced"))
-        state, step_metrics = train_step(state, batch)
+        state, step_metrics = experiment.train_step(state, batch)
         if step == first + 1:
             jax.block_until_ready(state)
             clock.start(step)  # Compilation is no part of the throughput.
         record = {}
         if plan.due(step, plan.log_every):
             record |= {f"train/{name}": float(value) for name, value in jax.device_get(step_metrics).items()}
-            record |= {"train/lr": float(schedule(step - 1))}
+            record |= {"train/lr": float(experiment.schedule(step - 1))}
             record |= {f"train/{name}": value for name, value in clock.read(step).items()}
             record |= {"data/bad": sum(int(part.sum()) for part in replaced)}
             replaced.clear()

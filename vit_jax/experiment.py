@@ -1,0 +1,64 @@
+"""An experiment on a mesh: its plan, its state and where each array of it lies, its step."""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import optax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from vit_jax.config import Config, Plan, make_plan
+from vit_jax.models import init_params, model_graph
+from vit_jax.optim import build_optimizer, build_schedule
+from vit_jax.sharding import tree_shardings, with_shardings
+from vit_jax.step import Batch, Metrics, State, init_state, make_eval_step, make_train_step
+
+
+class Experiment(NamedTuple):
+    """What the loop runs, all of it known before any array is there.
+
+    Attributes:
+        shapes: shape, dtype and sharding of every array of the state.
+        init: from a key to the state before the first update; it is born sharded: no device holds more than its part.
+        train_step: jitted; the state it is given is gone.
+        eval_step: from parameters and a batch to logits.
+    """
+
+    plan: Plan
+    schedule: optax.Schedule
+    shapes: State
+    init: Callable[[jax.Array], State]
+    train_step: Callable[[State, Batch], tuple[State, Metrics]]
+    eval_step: Callable[..., jax.Array]
+
+
+def build_experiment(config: Config, mesh: Mesh, num_classes: int, examples: int) -> Experiment:
+    """Return what a config describes, for a training split of so many classes and pictures; allocates nothing."""
+    facts = config.model_facts(num_classes)
+    graph = model_graph(**facts)
+    plan = make_plan(config, examples)
+    schedule = build_schedule(config.optim, plan.total, plan.warmup)
+    draw = functools.partial(init_params, **facts)
+    key = jax.random.key(config.seed)
+    optimizer = build_optimizer(config.optim, schedule, jax.eval_shape(draw, key))
+
+    def init(key: jax.Array) -> State:
+        return init_state(draw(key), optimizer)
+
+    shapes = jax.eval_shape(init, key)
+    shardings = tree_shardings(shapes, mesh)
+    train_step = jax.jit(
+        make_train_step(graph, optimizer, config, num_classes),
+        donate_argnums=0,
+        out_shardings=(shardings, NamedSharding(mesh, P())),
+    )
+    return Experiment(
+        plan=plan,
+        schedule=schedule,
+        shapes=with_shardings(shapes, shardings),
+        init=jax.jit(init, out_shardings=shardings),
+        train_step=train_step,
+        eval_step=make_eval_step(graph),
+    )
