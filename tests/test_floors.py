@@ -12,8 +12,8 @@ PACKAGE = ROOT / "vit_jax"
 
 FLOORS = [
     ("errors",),
-    ("coerce", "architecture"),
-    ("tree", "losses", "config"),
+    ("coerce", "architecture", "peers"),
+    ("tree", "losses", "config", "distributed", "stopping"),
     ("config_file",),
     ("models", "data", "optim", "sharding", "metrics"),
     ("step", "evaluators"),

@@ -92,10 +92,11 @@ class Checkpoints:
         """Return the step of the newest whole checkpoint."""
         return self._manager.latest_step()
 
-    def save(self, state: State) -> None:
-        """Copy the state to the host and write it while training goes on."""
+    def save(self, state: State, metrics: dict[str, float]) -> None:
+        """Copy the state to the host and write it while training goes on; `metrics` are those of its step."""
         training = {"step": state.step, "opt_state": state.opt_state}
         items = {"params": ocp.args.StandardSave(state.params), "training": ocp.args.StandardSave(training)}
+        items["metrics"] = ocp.args.JsonSave(metrics)
         self._manager.save(int(state.step), args=ocp.args.Composite(**items))
 
     def restore(self, shapes: State) -> State:
@@ -104,6 +105,10 @@ class Checkpoints:
         items = {"params": ocp.args.StandardRestore(shapes.params), "training": ocp.args.StandardRestore(training)}
         restored = self._manager.restore(self.latest(), args=ocp.args.Composite(**items))
         return State(restored["training"]["step"], restored["params"], restored["training"]["opt_state"])
+
+    def metrics(self) -> dict[str, float]:
+        """Return what was saved with the newest state."""
+        return self._manager.restore(self.latest(), args=ocp.args.Composite(metrics=ocp.args.JsonRestore()))["metrics"]
 
     def restore_params(self, shapes: Any) -> Any:
         """Return the newest parameters alone."""

@@ -6,9 +6,25 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import NoReturn
 
+# Exit codes of the commands; 0 is a run that is complete.
+FAILED = 1  # An error that is not the user's, with a traceback.
+INPUT = 2
+STOPPED = 75  # By SIGTERM or SIGUSR1, the state saved: run the same command again. EX_TEMPFAIL of sysexits.h.
+NOT_FINITE = 76
+PEER_DIED = 77
+INTERRUPTED = 130  # By Ctrl-C, as shells have it.
+
 
 class InputError(ValueError):
     """Something the user gave can't be used; the message is complete, and one line where it can be."""
+
+
+class Stop(Exception):
+    """A run ends early in good order, in all its processes alike, with an exit code and perhaps a line to say why."""
+
+    def __init__(self, code: int, message: str = ""):
+        super().__init__(message)
+        self.code = code
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
@@ -30,15 +46,18 @@ class Parser(argparse.ArgumentParser):
 
 
 def run_command(main: Callable[[], object]) -> None:
-    """Run a command's `main`; end with exit code 2 and one line on stderr for an `InputError`."""
+    """Run a command's `main`; an `InputError` or a `Stop` ends with its exit code and one line on stderr."""
     try:
         main()
     except InputError as error:
-        sys.exit(_fail(f"error: {error}", 2))
+        sys.exit(_fail(f"error: {error}", INPUT))
+    except Stop as stop:
+        sys.exit(_fail(str(stop), stop.code))
     except KeyboardInterrupt:
-        sys.exit(_fail("interrupted; run the same command again to continue", 130))
+        sys.exit(_fail("interrupted; run the same command again to continue", INTERRUPTED))
 
 
 def _fail(message: str, code: int) -> int:
-    print(message, file=sys.stderr)
+    if message:
+        print(message, file=sys.stderr)
     return code

@@ -9,25 +9,31 @@ import functools
 from pathlib import Path
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from vit_jax import config_file, data, tree
 from vit_jax.checkpoint import Checkpoints, Facts, open_workdir
 from vit_jax.config import Config
 from vit_jax.data.bad import BadPictures
 from vit_jax.data.pipeline import ahead
-from vit_jax.errors import InputError, Parser, run_command
+from vit_jax.distributed import check_topology, describe, joined
+from vit_jax.errors import InputError, Parser, Stop, run_command
 from vit_jax.evaluators import build_evaluators
 from vit_jax.experiment import build_experiment
 from vit_jax.metrics import Clock, Progress, Writer
 from vit_jax.sharding import batch_rows, make_mesh, place_batch
+from vit_jax.stopping import Stopping
 
 
-def train(config: Config, workdir: Path) -> None:
+def train(config: Config, workdir: Path, stopping: Stopping) -> None:
     """Run the experiment in `workdir`, or continue it.
 
     Raises:
         InputError: the config can't be run here; what the run directory held is as it was.
+        Stop: it ended early; what was done is saved.
     """
+    topology = check_topology()
     say = functools.partial(print, flush=True) if jax.process_index() == 0 else lambda *_: None
 
     # Data. All that can be wrong with the input is found before the run directory is touched.
@@ -45,55 +51,82 @@ def train(config: Config, workdir: Path) -> None:
     sources = {
         split: data.prepare(source, config, bad[split], train=split == "train") for split, source in sources.items()
     }
+    multihost_utils.sync_global_devices("the input is right for all processes")
     open_workdir(workdir, Facts(config, label_names))
 
     # State.
     plan = experiment.plan
     checkpoints = Checkpoints(workdir, config.keep)
+    saved = {}
     if checkpoints.latest() is None:
         state = experiment.init(jax.random.key(config.seed))
     else:
         state = checkpoints.restore(experiment.shapes)
-    first = int(state.step)
-    axes = " x ".join(f"{name} {size}" for name, size in mesh.shape.items())
-    say(f"{config.model.name}: {tree.count(state.params):,} parameters on {jax.devices()[0].platform}, {axes} devices")
+        saved = checkpoints.metrics()
+    first = step = int(state.step)
+    say(f"{config.model.name}: {tree.count(state.params):,} parameters on {topology}, mesh {describe(mesh)}")
     say(f"steps {first} to {plan.total}, {config.batch} pictures each, in {workdir}")
 
+    # What a signal interrupted: an evaluation that was due left no results, and the step no line in metrics.jsonl.
+    logged = plan.due(first, plan.log_every)
+    unfinished = bool(saved) and plan.due(first, plan.eval_every) and not any(name.startswith("val/") for name in saved)
+    eval_batches = functools.partial(data.eval_batches, sources["val"], config, rows, bad["val"])
+    writer = Writer(workdir, first - unfinished) if jax.process_index() == 0 else None
+    progress = Progress(first, plan.total) if writer is not None else None
+    if unfinished:
+        record = saved if logged else {}
+        record |= evaluate(state.params, lambda: map(place, eval_batches()))
+        if writer is not None:
+            writer.write(first, record)
+
     # The loop. Step k means k updates done; what is due at a step is done before the next one.
-    writer = Writer(workdir, first) if jax.process_index() == 0 else None
-    progress = Progress(first, plan.total)
     clock = Clock(config.batch)
     batches = clock.waiting(data.train_batches(sources["train"], config, rows, first, plan.total, bad["train"]))
-    val_batches = functools.partial(data.eval_batches, sources["val"], config, rows, bad["val"])
-    replaced = []
+    replaced = [] if logged else [np.array(saved.get("data/bad", 0))]
+    stop = 0
     for step, batch in enumerate(ahead(map(place, batches)), start=first + 1):
         replaced.append(batch.pop("replaced"))
         state, step_metrics = experiment.train_step(state, batch)
         if step == first + 1:
             jax.block_until_ready(state)
             clock.start(step)  # Compilation is no part of the throughput.
+            stopping.ready(mesh)
         record = {}
         if plan.due(step, plan.log_every):
             record |= {f"train/{name}": float(value) for name, value in jax.device_get(step_metrics).items()}
             record |= {"train/lr": float(experiment.schedule(step - 1))}
             record |= {f"train/{name}": value for name, value in clock.read(step).items()}
-            record |= {"data/bad": sum(int(part.sum()) for part in replaced)}
+            record |= {"data/bad": count(replaced)}
             replaced.clear()
         if plan.due(step, plan.eval_every):
             with clock.pause(state):
-                record |= evaluate(state.params, lambda: map(place, val_batches()))
-        if writer is not None:
+                try:
+                    record |= evaluate(state.params, lambda: stopping.watching(map(place, eval_batches())))
+                except Stop as asked:
+                    stop = asked.code
+        if writer is not None and not stop:
             progress.update(step, record)
             if record:
                 writer.write(step, record)
-        if plan.due(step, plan.save_every):
+        if step < plan.total:
+            stop = stop or stopping.agreed()
+        if plan.due(step, plan.save_every) or stop:
             with clock.pause(state):
-                checkpoints.save(state)
+                checkpoints.save(state, {"data/bad": count(replaced), **record})
+        if stop:
+            break
     checkpoints.close()
     if writer is not None:
         writer.close()
         progress.close()
+    if stop:
+        raise Stop(stop, f"stopped at step {step} of {plan.total}, saved; run the same command again to continue")
     say(f"done: {plan.total} steps; python -m vit_jax.evaluate --workdir={workdir}")
+
+
+def count(replaced: list[jax.Array | np.ndarray]) -> int:
+    """Return how many pictures of some batches could not be read."""
+    return sum(int(part.sum()) for part in replaced)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -102,7 +135,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--config", required=True, metavar="FILE.py[:ARG]", help="see configs/README.md")
     parser.add_argument("--workdir", required=True, type=Path, metavar="DIR", help="the run directory")
     args, rest = parser.parse_known_args(argv)
-    train(config_file.load(args.config, config_file.parse_overrides(rest)), args.workdir)
+    stopping = Stopping()
+    stopping.listen()
+    with joined() as stopping.peers:
+        train(config_file.load(args.config, config_file.parse_overrides(rest)), args.workdir, stopping)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,168 @@
+"""The processes of a run: found, joined, compared, and brought down together."""
+
+import collections
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+from jax._src import distributed
+from jax.sharding import Mesh
+
+from vit_jax.errors import PEER_DIED, InputError, Stop
+from vit_jax.peers import Peers
+
+EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+
+
+def settings(environment: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return the arguments of `jax.distributed.initialize`; None for a process on its own.
+
+    Read are JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID; else what srun and mpirun set; else JAX
+    looks for a TPU pod or a Kubernetes job.
+
+    Raises:
+        InputError: some of the three variables are missing, or are no numbers.
+    """
+    given = [name for name in EXPLICIT if environment.get(name)]
+    if "JAX_NUM_PROCESSES" in given or "JAX_PROCESS_ID" in given:
+        number = _integer(environment, "JAX_NUM_PROCESSES") if "JAX_NUM_PROCESSES" in given else None
+        if number == 1:
+            return None
+        if missing := [name for name in EXPLICIT if name not in given]:
+            raise InputError(
+                f"{', '.join(given)} is set, but not {', '.join(missing)}; several processes need all three"
+            )
+        process = _integer(environment, "JAX_PROCESS_ID")
+        if not 0 <= process < number:
+            raise InputError(f"JAX_PROCESS_ID={process} is not in 0 ... JAX_NUM_PROCESSES - 1 = {number - 1}")
+        return {
+            "coordinator_address": environment["JAX_COORDINATOR_ADDRESS"],
+            "num_processes": number,
+            "process_id": process,
+            "cluster_detection_method": "deactivate",
+        }
+    if "SLURM_JOB_ID" in environment:
+        # Of this step, not of the allocation: a command in an interactive one is on its own.
+        if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) == 1 or "SLURM_STEP_NODELIST" not in environment:
+            return None
+        found = {"num_processes": _integer(environment, "SLURM_STEP_NUM_TASKS")}
+        return (
+            found if environment.get("JAX_LOCAL_DEVICE_IDS") else found | {"local_device_ids": _local_ids(environment)}
+        )
+    if "OMPI_COMM_WORLD_SIZE" in environment:
+        return {} if int(environment["OMPI_COMM_WORLD_SIZE"]) > 1 else None
+    return None if environment.get("JAX_PLATFORMS") == "cpu" else {}
+
+
+def _integer(environment: Mapping[str, str], name: str) -> int:
+    try:
+        return int(environment[name])
+    except ValueError as error:
+        raise InputError(f"{name}={environment[name]!r}: must be a whole number") from error
+
+
+def _local_ids(environment: Mapping[str, str]) -> list[int]:
+    # The GPUs of a SLURM task: an equal share where all tasks of the node see the same ones; [] for all it sees.
+    tasks = _tasks_per_node(environment.get("SLURM_STEP_TASKS_PER_NODE", "1"))[int(environment.get("SLURM_NODEID", 0))]
+    visible = environment.get("CUDA_VISIBLE_DEVICES") or environment.get("SLURM_GPUS_ON_NODE") or ""
+    number = (
+        int(visible) if "CUDA_VISIBLE_DEVICES" not in environment and visible.isdecimal() else len(visible.split(","))
+    )
+    own = "SLURM_GPUS_PER_TASK" in environment or "SLURM_TRES_PER_TASK" in environment
+    if own or tasks == 1 or not visible or number % tasks:
+        return []
+    share, local = number // tasks, int(environment["SLURM_LOCALID"])
+    return list(range(local * share, (local + 1) * share))
+
+
+def _tasks_per_node(text: str) -> list[int]:
+    # "2(x3),1" is 2, 2, 2, 1.
+    counts = []
+    for part in text.split(","):
+        tasks, _, repeat = part.rstrip(")").partition("(x")
+        counts += [int(tasks)] * int(repeat or 1)
+    return counts
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[Peers | None]:
+    """Join the processes of this run, if there are others; an exception in one process ends them all.
+
+    A process that does not come within VIT_JAX_START_TIMEOUT seconds (300) ends the others.
+
+    Raises:
+        InputError: the environment is contradictory.
+    """
+    peers = _join(settings(os.environ))
+    if peers is None:
+        yield None
+        return
+    try:
+        yield peers
+    except Stop:
+        _leave(peers)
+        raise
+    except BaseException as error:
+        peers.fail(error)
+    _leave(peers)
+
+
+def _join(arguments: dict[str, Any] | None) -> Peers | None:
+    if arguments is None:
+        return None
+    timeout = _integer({"VIT_JAX_START_TIMEOUT": "300", **os.environ}, "VIT_JAX_START_TIMEOUT")
+    # It would handle SIGTERM itself.
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(**arguments, initialization_timeout=timeout)
+    except ValueError as error:
+        if not arguments and distributed.global_state.client is None:
+            return None
+        raise InputError(f"the processes of the run can't be joined: {error}") from error
+    except RuntimeError as error:
+        raise Stop(PEER_DIED, f"not all processes came within {timeout} s: {str(error).splitlines()[0]}") from error
+    state = distributed.global_state
+    if state.num_processes == 1:
+        return None
+    host = state.coordinator_address.rpartition(":")[0].strip("[]")
+    return Peers(state.process_id, state.num_processes, state.client, host, timeout)
+
+
+def _leave(peers: Peers) -> None:
+    peers.leave()
+    jax.distributed.shutdown()
+
+
+def check_topology() -> str:
+    """Return a line that says which processes and devices there are.
+
+    Raises:
+        InputError: there are fewer processes than were joined, or they have different devices.
+    """
+    try:
+        devices = jax.devices()
+    except RuntimeError as error:
+        raise InputError(f"the devices can't be set up: {' '.join(str(error).split())[:300]}") from error
+    asked = distributed.global_state.num_processes
+    if jax.process_count() != asked:
+        raise InputError(
+            f"{asked} processes were started, but {jax.process_count()} share the devices "
+            f"({jax.default_backend()}); check that all have the same JAX_PLATFORMS and see their devices"
+        )
+    kinds = collections.defaultdict(list)
+    for device in devices:
+        kinds[device.process_index].append(device.device_kind)
+    for process, kind in kinds.items():
+        if kind != kinds[0]:
+            raise InputError(
+                f"process {process} has {len(kind)} {kind[0]} devices, but process 0 has {len(kinds[0])} {kinds[0][0]}"
+            )
+    processes = f"{asked} process{'es' if asked > 1 else ''}"
+    return f"{processes} x {len(kinds[0])} {kinds[0][0]} device{'s' if len(kinds[0]) > 1 else ''}"
+
+
+def describe(mesh: Mesh) -> str:
+    """Return the axes of a mesh and their sizes, for people."""
+    return " x ".join(f"{name} {size}" for name, size in mesh.shape.items())

@@ -1,0 +1,165 @@
+"""A line between the processes of a run: one that fails or dies brings the others down at once, with one message.
+
+JAX's own heartbeats do so after minutes, by an abort, and a collective or a barrier may wait for longer still.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from typing import Any, NoReturn
+
+from vit_jax.errors import FAILED, INPUT, INTERRUPTED, PEER_DIED, InputError
+
+BEAT = 5.0  # Seconds between signs of life.
+SILENCE = 30.0  # Seconds without one after which a process counts as dead: its machine is off or cut off.
+KEY = "vit_jax/peers"
+
+
+class Peers:
+    """The other processes of this run. All of them talk to process 0, which passes on what concerns everybody."""
+
+    def __init__(self, process: int, number: int, store: Any, host: str, timeout: float):
+        """Connect; `store` is JAX's key-value store, `host` the name by which the others know process 0.
+
+        Raises:
+            InputError: process 0 can't be reached.
+        """
+        self.process = process
+        self._lock = threading.Lock()
+        self._left: set[int] = set()
+        if process == 0:
+            with socket.create_server(("", 0), backlog=number) as server:
+                store.key_value_set(KEY, json.dumps([host, server.getsockname()[1]]))
+                server.settimeout(timeout)
+                try:
+                    accepted = [server.accept()[0] for _ in range(number - 1)]
+                except TimeoutError as error:
+                    raise InputError(f"a process did not connect to process 0 within {timeout:.0f} s") from error
+            self._lines = {int(_receive_line(line)): line for line in accepted}
+        else:
+            address = tuple(json.loads(store.blocking_key_value_get(KEY, int(timeout * 1000))))
+            try:
+                self._lines = {0: socket.create_connection(address, timeout)}
+            except OSError as error:
+                raise InputError(
+                    f"process {process} can't reach process 0 at {address[0]}:{address[1]} ({error}); "
+                    "the machines of a run must reach each other on any port"
+                ) from error
+            self._lines[0].sendall(f"{process}\n".encode())
+        for line in self._lines.values():
+            line.settimeout(BEAT)
+            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _hold_aborts()
+        threading.Thread(target=self._listen, name="peers", daemon=True).start()
+
+    def leave(self) -> None:
+        """Say that this process ends in good order; what follows must wait until all others have said so, too."""
+        self._tell({"bye": self.process})
+
+    def end(self, code: int, why: str) -> NoReturn:
+        """End this process and all others with an exit code; each prints `why`."""
+        self._finish(code, why, f"process {self.process}: {why}")
+
+    def fail(self, error: BaseException) -> NoReturn:
+        """End this process and all others because of an exception here."""
+        if isinstance(error, InputError):
+            self.end(INPUT, f"error: {error}")
+        if isinstance(error, KeyboardInterrupt):
+            self.end(INTERRUPTED, "interrupted; run the same command again to continue")
+        time.sleep(BEAT)  # Where a collective failed because a process died, the other thread hears of it, and exits.
+        traceback.print_exception(error)
+        told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        self._finish(FAILED, None, f"process {self.process} failed: {told}", PEER_DIED)
+
+    def _listen(self) -> None:
+        selector = selectors.DefaultSelector()
+        heard, parts = dict.fromkeys(self._lines, time.monotonic()), dict.fromkeys(self._lines, b"")
+        for process, line in self._lines.items():
+            selector.register(line, selectors.EVENT_READ, process)
+        beat = time.monotonic()
+        while True:
+            for key, _ in selector.select(BEAT / 2):
+                process = key.data
+                try:
+                    received = key.fileobj.recv(4096)
+                except OSError:
+                    received = b""
+                *messages, parts[process] = (parts[process] + received).split(b"\n")
+                heard[process] = time.monotonic()
+                for message in filter(None, messages):
+                    self._hear(json.loads(message))
+                if not received:
+                    selector.unregister(key.fileobj)
+                    del heard[process]
+                    if process not in self._left:
+                        self._lost(process)
+            now = time.monotonic()
+            for process, last in heard.items():
+                if now - last > SILENCE and process not in self._left:
+                    self._lost(process, f" (no sign of life for {SILENCE:.0f} s)")
+            if now - beat >= BEAT:
+                self._tell(None)
+                beat = now
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        if "bye" in message:
+            self._left.add(message["bye"])
+        else:
+            self._finish(message["code"], message["why"], message["why"])
+
+    def _lost(self, process: int, how: str = "") -> NoReturn:
+        why = f"process {process} died{how}; run the same command again, on all hosts, to continue"
+        self._finish(PEER_DIED, why, why)
+
+    def _finish(self, code: int, why: str | None, others: str, others_code: int | None = None) -> NoReturn:
+        self._tell({"code": others_code or code, "why": others})
+        if why is not None:
+            print(why, file=sys.stderr)
+        for line in self._lines.values():
+            # What was told arrives only if this side is not closed before the other has read it.
+            with contextlib.suppress(OSError):
+                line.shutdown(socket.SHUT_WR)
+                while line.recv(4096):
+                    pass
+        exit_now(code)
+
+    def _tell(self, message: dict[str, Any] | None) -> None:
+        data = (json.dumps(message) if message else "").encode() + b"\n"
+        with self._lock:
+            for line in self._lines.values():
+                with contextlib.suppress(OSError):
+                    line.sendall(data)
+
+
+def exit_now(code: int) -> NoReturn:
+    """End the process without waiting for anything; what is being written stays unfinished, as after a kill."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
+def _receive_line(line: socket.socket) -> str:
+    received = b""
+    while not received.endswith(b"\n"):
+        byte = line.recv(1)
+        if not byte:
+            raise InputError("a process died while the run was set up; run the same command again, on all hosts")
+        received += byte
+    return received.decode()
+
+
+def _hold_aborts() -> None:
+    # When process 0 dies, JAX aborts the others within milliseconds, with a dump and exit code 134. As its handler,
+    # sleep(SIGABRT) holds the thread that aborts for 6 seconds: time for the line to tell what has happened.
+    libc = ctypes.CDLL(None)
+    libc.signal.argtypes, libc.signal.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
+    libc.signal(signal.SIGABRT, ctypes.cast(libc.sleep, ctypes.c_void_p))

@@ -1,0 +1,95 @@
+"""Stopping when asked to: SIGTERM, SIGUSR1 and Ctrl-C, agreed on by all processes at one step."""
+
+import collections
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from vit_jax.errors import INTERRUPTED, STOPPED, Stop
+from vit_jax.peers import Peers, exit_now
+
+T = TypeVar("T")
+
+SIGNALS = {signal.SIGTERM: STOPPED, signal.SIGUSR1: STOPPED, signal.SIGINT: INTERRUPTED}
+
+# Steps between what a process says and when all read it: none waits for a step that was just begun.
+LAG = 2
+
+
+class Stopping:
+    """Whether this run was asked to stop, the same answer in all processes at the same point of the program."""
+
+    peers: Peers | None = None
+
+    def __init__(self):
+        self._code = 0
+        self._ready = False
+        self._waiting = collections.deque()
+        self._say = None
+
+    def listen(self) -> None:
+        """Handle the signals from here on, in a thread: the main one may be inside a compilation for minutes."""
+        receive, send = socket.socketpair()
+        send.setblocking(False)
+        signal.set_wakeup_fd(send.fileno(), warn_on_full_buffer=False)
+        for number in SIGNALS:
+            signal.signal(number, lambda *_: None)
+        self._send = send  # Closed with its last reference.
+        threading.Thread(target=self._handle, args=(receive,), name="signals", daemon=True).start()
+
+    def ready(self, mesh: Mesh) -> None:
+        """Say that from now on there is something to save; before, a signal ends the run at once."""
+        if jax.process_count() > 1:
+            sharding = NamedSharding(mesh, P(mesh.axis_names))
+            shape = (mesh.size,)
+
+            def told(code: int) -> jax.Array:
+                return jax.make_array_from_callback(shape, sharding, lambda _: np.full(1, code, np.int32))
+
+            codes = {code: told(code) for code in (0, *SIGNALS.values())}
+            largest = jax.jit(jnp.max, out_shardings=NamedSharding(mesh, P()))
+            self._say = lambda code: largest(codes[code])
+        self._ready = True
+
+    def agreed(self) -> int:
+        """Return the exit code that a signal asks for, or 0; all processes must call this equally often."""
+        if self._say is None:
+            return self._code
+        self._waiting.append(self._say(self._code))
+        return int(self._waiting.popleft()) if len(self._waiting) > LAG else 0
+
+    def watching(self, batches: Iterable[T]) -> Iterator[T]:
+        """Yield the batches of an evaluation; raise `Stop` where all agree to."""
+        for batch in batches:
+            if code := self.agreed():
+                raise Stop(code)
+            yield batch
+
+    def _handle(self, receive: socket.socket) -> None:
+        while data := receive.recv(1):
+            number = signal.Signals(data[0])
+            if number not in SIGNALS:
+                continue
+            again = number == signal.SIGINT and self._code
+            if not self._ready or again:
+                why = f"{number.name}: stopped {'without saving' if again else 'while starting'}"
+                self._end(SIGNALS[number], f"{why}; run the same command again to continue")
+            if not self._code:
+                extra = "; Ctrl-C again to stop without saving" if number == signal.SIGINT else ""
+                print(f"{number.name}: stopping after this step, the state will be saved{extra}", file=sys.stderr)
+                self._code = SIGNALS[number]
+
+    def _end(self, code: int, why: str) -> None:
+        if self.peers is not None:
+            self.peers.end(code, why)
+        print(why, file=sys.stderr)
+        exit_now(code)
