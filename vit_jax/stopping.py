@@ -123,6 +123,6 @@ class Skips:
         """Return the line that tells of it."""
         last = f"the last good checkpoint is that of step {checkpoint}" if checkpoint else "there is no checkpoint yet"
         return (
-            f"error: the loss or the gradient of step {step} is not finite, and config.max_skipped={self._allowed} allows no "
-            f"more; {last}, in {str(workdir)!r}; lower the learning rate, clip more, or allow some updates to be skipped"
+            f"error: the loss or the gradient of step {step} is not finite, and config.max_skipped={self._allowed} "
+            f"allows no more; {last}, in {str(workdir)!r}; lower the learning rate, clip more, or allow some"
         )
