@@ -12,7 +12,7 @@ PACKAGE = ROOT / "vit_jax"
 
 FLOORS = [
     ("errors",),
-    ("coerce", "architecture", "config_optim", "peers"),
+    ("coerce", "architecture", "config_optim", "peers", "starting"),
     ("tree", "losses", "config", "distributed", "stopping"),
     ("config_file", "rates"),
     ("models", "data", "optim", "sharding", "metrics"),

@@ -15,12 +15,11 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from vit_jax.errors import INTERRUPTED, STOPPED, Stop
+from vit_jax.errors import Stop
 from vit_jax.peers import Peers, exit_now
+from vit_jax.starting import SIGNALS
 
 T = TypeVar("T")
-
-SIGNALS = {signal.SIGTERM: STOPPED, signal.SIGUSR1: STOPPED, signal.SIGINT: INTERRUPTED}
 
 # Steps between what a process says and when all read it: none waits for a step that was just begun.
 LAG = 2

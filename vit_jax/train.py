@@ -5,6 +5,11 @@ python -m vit_jax.train --config=configs/digits.py --workdir=runs/digits [--conf
 The same command continues a run that was stopped.
 """
 
+from vit_jax.starting import end_on_signals
+
+if __name__ == "__main__":
+    end_on_signals()
+
 import functools
 from pathlib import Path
 
@@ -17,7 +22,7 @@ from vit_jax.checkpoint import Checkpoints, Facts, open_workdir
 from vit_jax.config import Config
 from vit_jax.data.bad import BadPictures
 from vit_jax.data.pipeline import ahead
-from vit_jax.distributed import check_topology, describe, joined
+from vit_jax.distributed import joined, topology
 from vit_jax.errors import NOT_FINITE, InputError, Parser, Stop, run_command
 from vit_jax.evaluators import build_evaluators
 from vit_jax.experiment import build_experiment
@@ -33,7 +38,6 @@ def train(config: Config, workdir: Path, stopping: Stopping) -> None:
         InputError: the config can't be run here; what the run directory held is as it was.
         Stop: it ended early; what was done is saved.
     """
-    topology = check_topology()
     say = functools.partial(print, flush=True) if jax.process_index() == 0 else lambda *_: None
 
     # Data. All that can be wrong with the input is found before the run directory is touched.
@@ -64,7 +68,7 @@ def train(config: Config, workdir: Path, stopping: Stopping) -> None:
         state = checkpoints.restore(experiment.shapes)
         saved = checkpoints.metrics()
     first = step = int(state.step)
-    say(f"{config.model.name}: {tree.count(state.params):,} parameters on {topology}, mesh {describe(mesh)}")
+    say(f"{config.model.name}: {tree.count(state.params):,} parameters on {topology(mesh)}")
     say(f"steps {first} to {plan.total}, {config.batch} pictures each, in {workdir}")
 
     # What was saved in the middle of an evaluation has no results of it, and its step no line in metrics.jsonl yet.
