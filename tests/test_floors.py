@@ -12,9 +12,9 @@ PACKAGE = ROOT / "vit_jax"
 
 FLOORS = [
     ("errors",),
-    ("coerce", "architecture", "peers"),
+    ("coerce", "architecture", "config_optim", "peers", "starting"),
     ("tree", "losses", "config", "distributed", "stopping"),
-    ("config_file",),
+    ("config_file", "rates"),
     ("models", "data", "optim", "sharding", "metrics"),
     ("step", "evaluators"),
     ("checkpoint", "experiment"),

@@ -3,6 +3,8 @@
 import collections
 import contextlib
 import os
+import sys
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,8 +12,8 @@ import jax
 from jax._src import distributed
 from jax.sharding import Mesh
 
-from vit_jax.errors import PEER_DIED, InputError, Stop
-from vit_jax.peers import Peers
+from vit_jax.errors import INPUT, PEER_DIED, InputError, Stop
+from vit_jax.peers import Peers, exit_now
 
 EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
@@ -88,18 +90,34 @@ def _tasks_per_node(text: str) -> list[int]:
 
 @contextlib.contextmanager
 def joined() -> Iterator[Peers | None]:
-    """Join the processes of this run, if there are others; an exception in one process ends them all.
+    """Join the processes of this run, if there are others; an exception in one of them ends them all.
 
     A process that does not come within VIT_JAX_START_TIMEOUT seconds (300) ends the others.
 
     Raises:
-        InputError: the environment is contradictory.
+        InputError: the environment is contradictory, or the processes have different devices.
     """
-    peers = _join(settings(os.environ))
+    arguments = settings(os.environ)
+    if arguments is None:
+        yield None
+        return
+    timeout = _integer({"VIT_JAX_START_TIMEOUT": "300", **os.environ}, "VIT_JAX_START_TIMEOUT")
+    # Before JAX's own time is up, which ends the process with a dump.
+    timer = threading.Timer(timeout, _late, [timeout])
+    timer.daemon = True
+    timer.start()
+    try:
+        peers = _join(arguments, timeout)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        exit_now(INPUT)  # Not at leisure: JAX would wait for the others.
     if peers is None:
+        timer.cancel()
         yield None
         return
     try:
+        _check_topology()
+        timer.cancel()
         yield peers
     except Stop:
         _leave(peers)
@@ -109,20 +127,25 @@ def joined() -> Iterator[Peers | None]:
     _leave(peers)
 
 
-def _join(arguments: dict[str, Any] | None) -> Peers | None:
-    if arguments is None:
-        return None
-    timeout = _integer({"VIT_JAX_START_TIMEOUT": "300", **os.environ}, "VIT_JAX_START_TIMEOUT")
-    # It would handle SIGTERM itself.
+def _late(timeout: int) -> None:
+    state = distributed.global_state
+    print(
+        f"error: process {state.process_id} at {state.coordinator_address}: not all processes came within {timeout} s "
+        "(VIT_JAX_START_TIMEOUT); see what the others say",
+        file=sys.stderr,
+    )
+    exit_now(PEER_DIED)
+
+
+def _join(arguments: dict[str, Any], timeout: int) -> Peers | None:
+    # JAX would handle SIGTERM itself.
     jax.config.update("jax_enable_preemption_service", False)
     try:
-        jax.distributed.initialize(**arguments, initialization_timeout=timeout)
+        jax.distributed.initialize(**arguments, initialization_timeout=timeout + 60)
     except ValueError as error:
-        if not arguments and distributed.global_state.client is None:
-            return None
+        if not arguments and distributed.global_state.coordinator_address is None:
+            return None  # JAX found no others.
         raise InputError(f"the processes of the run can't be joined: {error}") from error
-    except RuntimeError as error:
-        raise Stop(PEER_DIED, f"not all processes came within {timeout} s: {str(error).splitlines()[0]}") from error
     state = distributed.global_state
     if state.num_processes == 1:
         return None
@@ -135,12 +158,7 @@ def _leave(peers: Peers) -> None:
     jax.distributed.shutdown()
 
 
-def check_topology() -> str:
-    """Return a line that says which processes and devices there are.
-
-    Raises:
-        InputError: there are fewer processes than were joined, or they have different devices.
-    """
+def _check_topology() -> None:
     try:
         devices = jax.devices()
     except RuntimeError as error:
@@ -157,12 +175,16 @@ def check_topology() -> str:
     for process, kind in kinds.items():
         if kind != kinds[0]:
             raise InputError(
-                f"process {process} has {len(kind)} {kind[0]} devices, but process 0 has {len(kinds[0])} {kinds[0][0]}"
+                f"process {process} has {len(kind)} {kind[0]} devices, process 0 {len(kinds[0])} {kinds[0][0]}; "
+                "all need the same"
             )
-    processes = f"{asked} process{'es' if asked > 1 else ''}"
-    return f"{processes} x {len(kinds[0])} {kinds[0][0]} device{'s' if len(kinds[0]) > 1 else ''}"
 
 
-def describe(mesh: Mesh) -> str:
-    """Return the axes of a mesh and their sizes, for people."""
-    return " x ".join(f"{name} {size}" for name, size in mesh.shape.items())
+def topology(mesh: Mesh) -> str:
+    """Return a line that says which processes and devices there are, and how they are arranged."""
+    processes, devices = jax.process_count(), jax.local_devices()
+    return (
+        f"{processes} process{'es' if processes > 1 else ''} x {len(devices)} {devices[0].device_kind} "
+        f"device{'s' if len(devices) > 1 else ''}, mesh "
+        + " x ".join(f"{name} {size}" for name, size in mesh.shape.items())
+    )

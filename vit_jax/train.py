@@ -5,6 +5,11 @@ python -m vit_jax.train --config=configs/digits.py --workdir=runs/digits [--conf
 The same command continues a run that was stopped.
 """
 
+from vit_jax.starting import end_on_signals
+
+if __name__ == "__main__":
+    end_on_signals()
+
 import functools
 from pathlib import Path
 
@@ -17,13 +22,13 @@ from vit_jax.checkpoint import Checkpoints, Facts, open_workdir
 from vit_jax.config import Config
 from vit_jax.data.bad import BadPictures
 from vit_jax.data.pipeline import ahead
-from vit_jax.distributed import check_topology, describe, joined
-from vit_jax.errors import InputError, Parser, Stop, run_command
+from vit_jax.distributed import joined, topology
+from vit_jax.errors import NOT_FINITE, InputError, Parser, Stop, run_command
 from vit_jax.evaluators import build_evaluators
 from vit_jax.experiment import build_experiment
 from vit_jax.metrics import Clock, Progress, Writer
 from vit_jax.sharding import batch_rows, make_mesh, place_batch
-from vit_jax.stopping import Stopping
+from vit_jax.stopping import Skips, Stopping
 
 
 def train(config: Config, workdir: Path, stopping: Stopping) -> None:
@@ -33,7 +38,6 @@ def train(config: Config, workdir: Path, stopping: Stopping) -> None:
         InputError: the config can't be run here; what the run directory held is as it was.
         Stop: it ended early; what was done is saved.
     """
-    topology = check_topology()
     say = functools.partial(print, flush=True) if jax.process_index() == 0 else lambda *_: None
 
     # Data. All that can be wrong with the input is found before the run directory is touched.
@@ -45,7 +49,7 @@ def train(config: Config, workdir: Path, stopping: Stopping) -> None:
     experiment = build_experiment(config, mesh, len(label_names), len(sources["train"]))
     if config.model.pool == "none":
         raise InputError("config.model.pool='none' has logits for each token, not for a picture; use token, gap or map")
-    evaluate = build_evaluators(config.evaluators, experiment.eval_step)
+    evaluate = build_evaluators(config, experiment.eval_step)
     say("reading " + ", ".join(f"{len(source):,} {split} pictures" for split, source in sources.items()))
     bad = {split: BadPictures(len(source), config.data.max_bad) for split, source in sources.items()}
     sources = {
@@ -64,26 +68,25 @@ def train(config: Config, workdir: Path, stopping: Stopping) -> None:
         state = checkpoints.restore(experiment.shapes)
         saved = checkpoints.metrics()
     first = step = int(state.step)
-    say(f"{config.model.name}: {tree.count(state.params):,} parameters on {topology}, mesh {describe(mesh)}")
+    say(f"{config.model.name}: {tree.count(state.params):,} parameters on {topology(mesh)}")
     say(f"steps {first} to {plan.total}, {config.batch} pictures each, in {workdir}")
 
-    # What a signal interrupted: an evaluation that was due left no results, and the step no line in metrics.jsonl.
+    # What was saved in the middle of an evaluation has no results of it, and its step no line in metrics.jsonl yet.
     logged = plan.due(first, plan.log_every)
     unfinished = bool(saved) and plan.due(first, plan.eval_every) and not any(name.startswith("val/") for name in saved)
     eval_batches = functools.partial(data.eval_batches, sources["val"], config, rows, bad["val"])
     writer = Writer(workdir, first - unfinished) if jax.process_index() == 0 else None
-    progress = Progress(first, plan.total) if writer is not None else None
+    progress = Progress(first, plan.total) if jax.process_index() == 0 else None
     if unfinished:
-        record = saved if logged else {}
-        record |= evaluate(state.params, lambda: map(place, eval_batches()))
-        if writer is not None:
+        record = (saved if logged else {}) | evaluate(state.weights, lambda: map(place, eval_batches()))
+        if writer is not None and record:
             writer.write(first, record)
 
     # The loop. Step k means k updates done; what is due at a step is done before the next one.
-    clock = Clock(config.batch)
+    clock, skips = Clock(config.batch), Skips(config.max_skipped, int(state.skipped))
     batches = clock.waiting(data.train_batches(sources["train"], config, rows, first, plan.total, bad["train"]))
-    replaced = [] if logged else [np.array(saved.get("data/bad", 0))]
-    stop = 0
+    replaced = [] if logged else [np.array(saved["data/bad"])]
+    stop = not_finite = 0
     for step, batch in enumerate(ahead(map(place, batches)), start=first + 1):
         replaced.append(batch.pop("replaced"))
         state, step_metrics = experiment.train_step(state, batch)
@@ -91,7 +94,11 @@ def train(config: Config, workdir: Path, stopping: Stopping) -> None:
             jax.block_until_ready(state)
             clock.start(step)  # Compilation is no part of the throughput.
             stopping.ready(mesh)
-        record = {}
+        stop = stopping.agreed() if step < plan.total else 0
+        due = plan.due(step, plan.log_every, plan.eval_every, plan.save_every)
+        if not_finite := skips.exceeded(step, step_metrics["skipped"], now=due or stop):
+            break
+        record, whole = {}, True
         if plan.due(step, plan.log_every):
             record |= {f"train/{name}": float(value) for name, value in jax.device_get(step_metrics).items()}
             record |= {"train/lr": float(experiment.schedule(step - 1))}
@@ -99,17 +106,15 @@ def train(config: Config, workdir: Path, stopping: Stopping) -> None:
             record |= {"data/bad": count(replaced)}
             replaced.clear()
         if plan.due(step, plan.eval_every):
-            with clock.pause(state):
-                try:
-                    record |= evaluate(state.params, lambda: stopping.watching(map(place, eval_batches())))
-                except Stop as asked:
-                    stop = asked.code
-        if writer is not None and not stop:
+            try:
+                with clock.pause(state):
+                    record |= evaluate(state.weights, lambda: stopping.watching(map(place, eval_batches())))
+            except Stop as asked:
+                stop, whole = asked.code, False
+        if writer is not None and whole:
             progress.update(step, record)
             if record:
                 writer.write(step, record)
-        if step < plan.total:
-            stop = stop or stopping.agreed()
         if plan.due(step, plan.save_every) or stop:
             with clock.pause(state):
                 checkpoints.save(state, {"data/bad": count(replaced), **record})
@@ -119,6 +124,8 @@ def train(config: Config, workdir: Path, stopping: Stopping) -> None:
     if writer is not None:
         writer.close()
         progress.close()
+    if not_finite:
+        raise Stop(NOT_FINITE, skips.why(not_finite, checkpoints.latest(), workdir))
     if stop:
         raise Stop(stop, f"stopped at step {step} of {plan.total}, saved; run the same command again to continue")
     say(f"done: {plan.total} steps; python -m vit_jax.evaluate --workdir={workdir}")

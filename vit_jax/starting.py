@@ -1,0 +1,21 @@
+"""Signals in the seconds in which a command imports its libraries: it ends as one that was stopped."""
+
+import os
+import signal
+from typing import NoReturn
+
+from vit_jax.errors import INTERRUPTED, STOPPED
+
+SIGNALS = {signal.SIGTERM: STOPPED, signal.SIGUSR1: STOPPED, signal.SIGINT: INTERRUPTED}
+
+
+def end_on_signals() -> None:
+    """Let the signals end this process at once, for nothing was begun."""
+    for number in SIGNALS:
+        signal.signal(number, _end)
+
+
+def _end(number: int, _frame: object) -> NoReturn:
+    why = f"{signal.Signals(number).name}: stopped while starting; run the same command again to continue\n"
+    os.write(2, why.encode())
+    os._exit(SIGNALS[number])
