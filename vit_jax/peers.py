@@ -33,7 +33,7 @@ class Peers:
             InputError: process 0 can't be reached.
         """
         self.process = process
-        self._lock = threading.Lock()
+        self._telling, self._ending = threading.Lock(), threading.Lock()
         self._left: set[int] = set()
         if process == 0:
             with socket.create_server(("", 0), backlog=number) as server:
@@ -120,20 +120,24 @@ class Peers:
         self._finish(PEER_DIED, why, why)
 
     def _finish(self, code: int, why: str | None, others: str, others_code: int | None = None) -> NoReturn:
+        if not self._ending.acquire(blocking=False):
+            time.sleep(2 * BEAT)  # The other thread of this process was first, and ends it.
         self._tell({"code": others_code or code, "why": others})
         if why is not None:
             print(why, file=sys.stderr)
+        # What was told arrives only if this side is not closed before the other has read it.
         for line in self._lines.values():
-            # What was told arrives only if this side is not closed before the other has read it.
             with contextlib.suppress(OSError):
                 line.shutdown(socket.SHUT_WR)
+        for line in self._lines.values():
+            with contextlib.suppress(OSError):
                 while line.recv(4096):
                     pass
         exit_now(code)
 
     def _tell(self, message: dict[str, Any] | None) -> None:
         data = (json.dumps(message) if message else "").encode() + b"\n"
-        with self._lock:
+        with self._telling:
             for line in self._lines.values():
                 with contextlib.suppress(OSError):
                     line.sendall(data)
