@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -83,7 +84,11 @@ def checkpoint(workdir: Path, step: int) -> dict[str, np.ndarray]:
     """Return every array of a checkpoint by name, read without the code under test."""
     arrays = {}
     for item in ("params", "training"):
-        arrays |= tree.flatten({item: ocp.StandardCheckpointer().restore(workdir / "checkpoints" / str(step) / item)})
+        path = workdir / "checkpoints" / str(step) / item
+        with ocp.PyTreeCheckpointer() as reader:
+            # As numpy arrays: the devices that saved them may not be here.
+            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(np.ndarray), reader.metadata(path).item_metadata.tree)
+            arrays |= tree.flatten({item: reader.restore(path, restore_args=as_numpy)})
     return arrays
 
 
