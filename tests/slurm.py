@@ -193,7 +193,7 @@ def stop(slurm: Slurm, whole: Job, name: str, epochs: int, rng: random.Random) -
     steps = sorted(rng.sample(range(last // 10, last * 2 // 3), times)) if act else []
     stopped = []
     for step in steps:
-        job.await_step(step)
+        job.await_step(max(step, stopped[-1] + 1) if stopped else step)
         act(job)
         if act is not cancel:
             wait_until(lambda: job.restarts() > len(stopped) and slurm.field(job.id, "JobState") != "COMPLETING")
