@@ -17,18 +17,32 @@ TIMES = ("train/images_per_second", "train/data_wait")
 
 
 class Run:
-    """The command, started in so many processes of so many devices each; what process i prints goes to output-i.txt."""
+    """The command, started in so many processes of so many devices; what process i prints goes to output-i.txt.
+
+    Args:
+        devices: of each process, or a tuple of them.
+        flags: for XLA.
+        started: how many of the processes really start.
+    """
 
     def __init__(
-        self, folder: Path, workdir: Path, *overrides: str, processes: int = 1, devices: int = 1, flags: str = ""
+        self,
+        folder: Path,
+        workdir: Path,
+        *overrides: str,
+        processes: int = 1,
+        devices: int | tuple[int, ...] = 1,
+        flags: str = "",
+        started: int | None = None,
     ):
         (folder / "tiny.py").write_text(FILE)
         command = [sys.executable, "-m", "vit_jax.train", f"--config={folder / 'tiny.py'}", f"--workdir={workdir}"]
-        self.outputs = [folder / f"output-{i}.txt" for i in range(processes)]
+        devices = (devices,) * processes if isinstance(devices, int) else devices
+        self.outputs = [folder / f"output-{i}.txt" for i in range(processes)][:started]
         self.processes = []
         address = f"localhost:{free_port()}"
         for i, output in enumerate(self.outputs):
-            environment = os.environ | {"XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}"}
+            environment = os.environ | {"XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices[i]}"}
             if processes > 1:
                 environment |= {
                     "JAX_COORDINATOR_ADDRESS": address,

@@ -1,6 +1,6 @@
 """Evaluate a run: `python -m vit_jax.evaluate --workdir=DIR`. All else is read from the run directory.
 
-Where the data has moved, say so: `--config.data.path=DIR`.
+Where the data has moved, say so: `--config.data.path=DIR`. On a pod, start it on every host.
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ import jax
 from vit_jax import config_file, data
 from vit_jax.checkpoint import load_params, read_facts
 from vit_jax.config import Config, MeshShape, differences
+from vit_jax.distributed import joined
 from vit_jax.errors import InputError, Parser, run_command
 from vit_jax.evaluators import build_evaluators
 from vit_jax.models import model_graph
@@ -54,9 +55,10 @@ def main(argv: list[str] | None = None) -> None:
     parser = Parser(__doc__)
     parser.add_argument("--workdir", required=True, type=Path, metavar="DIR", help="a run directory")
     args, rest = parser.parse_known_args(argv)
-    results = evaluate(args.workdir, config_file.parse_overrides(rest))
-    if jax.process_index() == 0:
-        print(json.dumps(results))
+    with joined():
+        results = evaluate(args.workdir, config_file.parse_overrides(rest))
+        if jax.process_index() == 0:
+            print(json.dumps(results))
 
 
 if __name__ == "__main__":

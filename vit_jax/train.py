@@ -2,7 +2,7 @@
 
 python -m vit_jax.train --config=configs/digits.py --workdir=runs/digits [--config.optim.lr=3e-4 ...]
 
-The same command continues a run that was stopped.
+The same command continues a run that was stopped. On several hosts, start it on each: docs/survival.md.
 """
 
 from vit_jax.starting import end_on_signals
