@@ -144,6 +144,8 @@ class Config:
         total, warmup, log_every, eval_every, save_every: durations with a unit: "100st" steps, "90ep" epochs,
             "1_000_000ex" pictures, "5%" of the total.
         keep: how many of the newest checkpoints stay.
+        keep_best: a metric by which the best checkpoint of an evaluated step stays too: the highest, or the lowest
+            if its name ends in "loss"; None keeps no such.
         evaluators: names of `vit_jax.evaluators.EVALUATORS`.
     """
 
@@ -157,6 +159,7 @@ class Config:
     eval_every: str = "5%"
     save_every: str = "5%"
     keep: int = 2
+    keep_best: str | None = "val/accuracy"
     label_smoothing: float = 0.0
     evaluators: tuple[str, ...] = ("classification",)
     model: Model = field(default_factory=Model)
@@ -189,7 +192,7 @@ class Config:
 
 
 # What may change between the runs of one experiment: it alters how the run is computed, never what comes out.
-EXECUTION = ("mesh", "data.path", "data.threads", "data.cache_mb", "data.max_bad", "model.unroll", "keep")
+EXECUTION = ("mesh", "data.path", "data.threads", "data.cache_mb", "data.max_bad", "model.unroll", "keep", "keep_best")
 
 
 def parse_duration(text: str, where: str) -> tuple[float, str]:
