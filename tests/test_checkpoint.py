@@ -5,6 +5,9 @@ import json
 import os
 import resource
 import shutil
+import socket
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -12,17 +15,15 @@ import numpy as np
 import optax
 import pytest
 
-from tests import damage
+from tests import damage, hosts_checkpoint
 from tests.tiny import CONFIG
-from vit_jax import data
 from vit_jax.checkpoint import Checkpoints, load_params
 from vit_jax.config import MeshShape
 from vit_jax.errors import InputError
-from vit_jax.experiment import build_experiment
 from vit_jax.metrics import Writer
 from vit_jax.models import init_params
 from vit_jax.rundir import Facts, finished_steps, open_workdir, stopping_where_nothing_can_be_written
-from vit_jax.sharding import batch_rows, make_mesh, place_batch, tree_shardings
+from vit_jax.sharding import make_mesh, tree_shardings
 from vit_jax.step import init_state
 
 MODEL = CONFIG.model_facts(10)
@@ -245,27 +246,26 @@ def test_metrics_that_cannot_be_written_are_told(tmp_path, full_disk):
     assert 100 < len(written) <= len(steps) <= len(written) + 1
 
 
-def test_continued_on_other_meshes_the_losses_are_equal(tmp_path):
-    source = data.open_sources(CONFIG)["train"]
-
-    def run(mesh, first, last, state=None):
-        experiment = build_experiment(CONFIG, mesh, 10, len(source))
-        if state is None and first == 0:
-            state = experiment.init(jax.random.key(CONFIG.seed))
-        elif state is None:
-            state = restore(tmp_path / "run", experiment.shapes)
-        rows, losses = batch_rows(CONFIG.batch, mesh), []
-        for batch in data.train_batches(source, CONFIG, rows, first, last):
-            state, metrics = experiment.train_step(state, place_batch(batch, rows, CONFIG.batch, mesh))
-            losses.append(float(metrics["loss"]))
-        return losses, state
-
-    eight = make_mesh(MeshShape(8))
-    _, state = run(eight, 0, 4)
-    save(tmp_path / "run", state)
-    expected, _ = run(eight, 4, 24, state)
-    assert len(expected) == 20
-    assert expected[-1] < expected[0] - 0.1
-    for shape, number in ((MeshShape(4), 4), (MeshShape(1), 1), (MeshShape(2, 2, 2), 8)):
-        losses, _ = run(make_mesh(shape, jax.devices()[:number]), 4, 24)
-        np.testing.assert_allclose(losses, expected, rtol=1e-5)
+def test_two_processes_decide_alike_and_one_continues(tmp_path):
+    """Only the second process reads what is lost; both go back."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        address = f"localhost:{probe.getsockname()[1]}"
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.hosts_checkpoint", address, str(process), str(tmp_path)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for process in range(2)
+    ]
+    for process in processes:
+        output, error = process.communicate(timeout=120)
+        assert process.returncode == 0, error.decode()
+        assert json.loads(output.splitlines()[-1]) == [2, 1, 2]  # Gloo talks before.
+        told = [line for line in error.decode().splitlines() if line.startswith("warning: ")]
+        assert len(told) == 1
+        assert told[0].startswith("warning: checkpoint 2 is damaged (")
+    assert hosts_checkpoint.restored(tmp_path) == 2
