@@ -33,6 +33,7 @@ class Model:
         qk_norm: normalise queries and keys (Dehghani et al., 2023).
         dropout: rate after the position embedding and in every MLP and attention output.
         drop_path: stochastic depth, the rate at the last block; it grows linearly from 0 at the first.
+        attention: how it is computed; "auto": fused by cuDNN on GPUs in half precision where that runs, else by XLA.
         dtype: of the computation; parameters are float32 always. "auto": bfloat16 on accelerators, float32 on CPU.
         unroll: how many blocks one iteration of the scan over depth holds; changes speed, never results.
     """
@@ -60,6 +61,7 @@ class Model:
     qk_norm: bool = False
     dropout: float = 0.0
     drop_path: float = 0.0
+    attention: Literal["auto", "xla", "cudnn"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     unroll: int = 1
 

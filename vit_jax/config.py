@@ -189,7 +189,16 @@ class Config:
 
 
 # What may change between the runs of one experiment: it alters how the run is computed, never what comes out.
-EXECUTION = ("mesh", "data.path", "data.threads", "data.cache_mb", "data.max_bad", "model.unroll", "keep")
+EXECUTION = (
+    "mesh",
+    "data.path",
+    "data.threads",
+    "data.cache_mb",
+    "data.max_bad",
+    "model.unroll",
+    "model.attention",
+    "keep",
+)
 
 
 def parse_duration(text: str, where: str) -> tuple[float, str]:
