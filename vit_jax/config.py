@@ -139,6 +139,10 @@ class Config:
     """One experiment.
 
     Attributes:
+        init: weights to start from, whatever `vit_jax.load` takes: a path, "https://", "gs://", "hf://org/name" or a
+            run directory. The architecture is theirs wherever `model` has its defaults; `model.name` must be theirs
+            ("custom/16" leaves the sizes to them). The head is new, of zeros, unless they are a run of the same
+            classes; positions are resized to `image_size`. A run with a checkpoint doesn't open them again.
         batch: pictures in the global batch of a step.
         image_size: height and width, pixels.
         total, warmup, log_every, eval_every, save_every: durations with a unit: "100st" steps, "90ep" epochs,
@@ -148,6 +152,7 @@ class Config:
     """
 
     seed: int = 0
+    init: str | None = None
     batch: int = 128
     image_size: int | tuple[int, int] = 224
     channels: int = 3
