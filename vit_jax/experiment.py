@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 from vit_jax.config import Config, Plan, make_plan
 from vit_jax.models import init_params, model_graph
 from vit_jax.optim import build_optimizer, build_schedule
+from vit_jax.rates import trained_names
 from vit_jax.sharding import tree_shardings, with_shardings
 from vit_jax.step import Batch, Metrics, State, init_state, make_eval_step, make_train_step
 
@@ -41,13 +42,14 @@ def build_experiment(config: Config, mesh: Mesh, num_classes: int, examples: int
     facts = config.model_facts(num_classes)
     graph = model_graph(**facts)
     plan = make_plan(config, examples)
-    schedule = build_schedule(config.optim, plan.total, plan.warmup)
+    schedule = build_schedule(config.optim, plan)
     draw = functools.partial(init_params, **facts)
     key = jax.random.key(config.seed)
-    optimizer = build_optimizer(config.optim, schedule, jax.eval_shape(draw, key))
+    params = jax.eval_shape(draw, key)
+    optimizer, trained = build_optimizer(config.optim, params), trained_names(config.optim, params)
 
     def start(params: Any) -> State:
-        return init_state(params, optimizer)
+        return init_state(params, optimizer, trained, average=config.ema is not None)
 
     def init(key: jax.Array) -> State:
         return start(draw(key))
@@ -55,7 +57,7 @@ def build_experiment(config: Config, mesh: Mesh, num_classes: int, examples: int
     shapes = jax.eval_shape(init, key)
     shardings = tree_shardings(shapes, mesh)
     train_step = jax.jit(
-        make_train_step(graph, optimizer, config, num_classes),
+        make_train_step(graph, optimizer, schedule, trained, config, num_classes),
         donate_argnums=0,
         out_shardings=(shardings, NamedSharding(mesh, P())),
     )

@@ -18,7 +18,7 @@ from vit_jax.weights.fetch import fetch
 
 # What says how a model is trained and run: the config's always. The rest of an architecture is that of the weights,
 # unless the config sets it to something else than its default.
-OWN = ("resample", "dropout", "drop_path", "dtype", "unroll")
+OWN = ("resample", "dropout", "drop_path", "drop_path_subset", "head_bias", "dtype", "remat", "unroll")
 
 
 class Weights(NamedTuple):
@@ -80,7 +80,7 @@ def _load(config: Config, label_names: tuple[str, ...]) -> tuple[nnx.Module, str
     told = [f"{len(before) - len(resized) - (0 if same else 2)} arrays taken"]
     if resized:
         told.append(f"{', '.join(resized)} resized for {size[0]}x{size[1]} pixels")
-    told.append("the head too" if same else f"a new head of zeros for {len(label_names)} classes")
+    told.append("the head too" if same else f"a new head for {len(label_names)} classes")
     return model, f"starting from {config.init}: {', '.join(told)}"
 
 
@@ -91,9 +91,9 @@ def _said(model: Model) -> dict[str, Any]:
 
 
 def _theirs(said: Model, model: Model) -> str:
-    # Sizes are in the name, and a class token that None leaves open in how the head pools.
+    # The sizes are in the name, and a class token mostly follows from how the head pools.
     old, new = (dataclasses.asdict(config) for config in (said, model))
-    names = [name for name in new if name not in SIZE_KEYS and old[name] not in (new[name], None)]
+    names = [name for name in new if name not in (*SIZE_KEYS, "class_token") and old[name] != new[name]]
     return ", ".join(f"{name}={new[name]!r}" for name in names)
 
 

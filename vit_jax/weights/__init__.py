@@ -140,7 +140,7 @@ def _from_run(path: pathlib.Path, num_classes: int | None, put: Put, strict: boo
     shapes = tree.flatten(nnx.to_pure_dict(state))
     if num_classes is not None:
         params = {name: array for name, array in params.items() if name in shapes or not name.startswith("pre_logits/")}
-        params |= {name: put(np.zeros(s.shape, s.dtype)) for name, s in shapes.items() if name.startswith("head/")}
+        params |= _new_head(shapes, facts["config"], put)
     if differing := sorted(
         name
         for name in shapes.keys() | params.keys()
@@ -195,7 +195,8 @@ def _from_file(
         if strict:
             raise InputError(message)
         warnings.warn(message, stacklevel=3)
-    params |= {name: put(np.zeros(shapes[name].shape, np.float32)) for name in new_head}
+    if num_classes:
+        params |= _new_head(shapes, facts["config"], put)
     if len(params) < len(shapes):
         params = tree.flatten(init_params(jax.random.key(0), **facts)) | params
     return nnx.merge(graph, tree.map_named(lambda name, _: params[name], nnx.to_pure_dict(state)))
@@ -256,6 +257,11 @@ def configured(found: Model, overrides: dict, where: str, strict: bool = True) -
             "name the model so, or take other weights"
         )
     return config
+
+
+def _new_head(shapes: dict[str, jax.ShapeDtypeStruct], config: Model, put: Put) -> dict[str, Any]:
+    values = {"head/kernel": 0.0, "head/bias": config.head_bias}
+    return {name: put(np.full(shapes[name].shape, value, np.float32)) for name, value in values.items()}
 
 
 def _line(error: Exception) -> str:
