@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from vit_jax.config import parse_arg
 
-# Mixup, and the magnitude of a RandAugment of two layers; the authors' is 15 for L/16, beyond the scale, which ends at 10.
+# Mixup, and the magnitude of two layers of RandAugment; for L/16 the authors' is 15, but 10 is the end of ours.
 AUGMENT = {
     "Ti/16": (0.0, None),
     "S/32": (0.0, None),
