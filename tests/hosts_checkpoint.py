@@ -22,7 +22,7 @@ def make_state(step: int) -> State:
     random = np.random.default_rng(step)
     params = {"head": {"kernel": random.normal(size=(256, 96)).astype(np.float32), "bias": np.ones(96, np.float32)}}
     mesh = make_mesh(MeshShape(1, -1, 1))
-    state = State(np.int32(step), params, {"mu": params})
+    state = State(np.int32(step), params, {"mu": params}, ema=None, skipped=np.int32(0))
     return jax.tree.map(
         lambda x, sharding: jax.make_array_from_callback(x.shape, sharding, lambda index: x[index]),
         state,

@@ -12,13 +12,14 @@ PACKAGE = ROOT / "vit_jax"
 
 FLOORS = [
     ("errors",),
-    ("coerce", "architecture"),
+    ("coerce", "architecture", "config_optim"),
     ("tree", "losses", "config"),
-    ("config_file",),
+    ("config_file", "rates"),
     ("models", "data", "optim", "sharding", "metrics", "digest", "rundir"),
     ("step", "evaluators"),
     ("checkpoint", "experiment"),
     ("weights",),
+    ("pretrained",),
     ("train", "evaluate", "predict"),
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}

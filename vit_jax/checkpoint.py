@@ -36,8 +36,9 @@ def _drop_echoes() -> None:
     # What Orbax logs, with a traceback, is also raised, and told in one line. When one array can't be read or written,
     # the others still end, after the loop that waits for them is closed, with a traceback each.
     def echoes(unraisable: Any) -> bool:
-        code = getattr(unraisable.object, "cr_code", None)
-        return "Event loop is closed" in str(unraisable.exc_value) or (code and "orbax" in code.co_filename)
+        code = getattr(unraisable.object, "cr_code", None)  # Of a coroutine.
+        late = code is not None and "orbax" in code.co_filename
+        return late or "Event loop is closed" in str(unraisable.exc_value)
 
     logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
     logging.getLogger("asyncio").addFilter(lambda record: "never retrieved" not in record.getMessage())
@@ -199,8 +200,10 @@ class Checkpoints:
         return (None, f"{_some(wrong)}: not what was saved") if wrong else (found, "")
 
     def _set_aside(self, step: int) -> None:
-        taken = len(list(self._directory.glob(f"damaged-{step}*")))
-        os.replace(self._directory / str(step), self._directory / f"damaged-{step}{f'-{taken}' if taken else ''}")
+        aside = self._directory / f"damaged-{step}"
+        while aside.exists():
+            aside = aside.with_name(f"{aside.name}-again")
+        os.replace(self._directory / str(step), aside)
 
 
 def _items(state: State) -> dict[str, Any]:
@@ -230,7 +233,7 @@ def _some(texts: list[str]) -> str:
 
 
 def load_params(workdir: Path, model_facts: dict[str, Any], mesh: Mesh, checkpoint: str = "newest") -> Any:
-    """Return a run's parameters, placed on a mesh by the partition rules.
+    """Return a run's parameters, their moving average where it keeps one, placed on a mesh by the partition rules.
 
     Args:
         checkpoint: "newest" that is whole, "best" by the run's `keep_best`, or a step.
@@ -238,19 +241,21 @@ def load_params(workdir: Path, model_facts: dict[str, Any], mesh: Mesh, checkpoi
     Raises:
         InputError: the run has no such checkpoint, or none that is whole.
     """
-    checkpoints = Checkpoints(workdir, keep_best=read_facts(workdir).config.keep_best)
+    config = read_facts(workdir).config
+    checkpoints = Checkpoints(workdir, keep_best=config.keep_best)
     if checkpoints.latest() is None:
         raise InputError(f"run {str(workdir)!r} has no checkpoint yet")
     shapes = jax.eval_shape(lambda: init_params(jax.random.key(0), **model_facts))
-    items = {"params": with_shardings(shapes, tree_shardings(shapes, mesh))}
+    item = "params" if config.ema is None else "ema"
+    items = {item: with_shardings(shapes, tree_shardings(shapes, mesh))}
     if checkpoint == "newest":
-        return checkpoints.newest(items)["params"]
+        return checkpoints.newest(items)[item]
     if checkpoint != "best" and not checkpoint.isdecimal():
         raise InputError(f"--checkpoint={checkpoint}: must be newest, best or a step")
     step = checkpoints.best() if checkpoint == "best" else int(checkpoint)
     if step is None:
         raise InputError(f"run {str(workdir)!r} has no best checkpoint: none was saved at a step that was evaluated")
-    return checkpoints.exactly(step, items)["params"]
+    return checkpoints.exactly(step, items)[item]
 
 
 def load_model(workdir: Path, checkpoint: str = "newest") -> tuple[nnx.Module, Facts]:
