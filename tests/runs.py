@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -94,10 +95,14 @@ def saved_steps(workdir: Path) -> list[int]:
 
 
 def checkpoint(workdir: Path, step: int) -> dict[str, np.ndarray]:
-    """Return every array of a checkpoint by name, read without the code under test."""
+    """Return every array of a checkpoint by name, read without the code under test, on whatever devices."""
+    folder, reader = workdir / "checkpoints" / str(step), ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
     arrays = {}
-    for item in ("params", "training"):
-        arrays |= tree.flatten({item: ocp.StandardCheckpointer().restore(workdir / "checkpoints" / str(step) / item)})
+    for path in (path for path in folder.iterdir() if (path / "_METADATA").exists()):
+        to_numpy = jax.tree.map(
+            lambda _: ocp.RestoreArgs(restore_type=np.ndarray), reader.metadata(path).item_metadata.tree
+        )
+        arrays |= tree.flatten({path.name: reader.restore(path, ocp.args.PyTreeRestore(restore_args=to_numpy))})
     return arrays
 
 
