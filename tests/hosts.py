@@ -1,18 +1,22 @@
-"""One of several processes that read the same batches: python -m tests.hosts ADDRESS PROCESSES PROCESS FOLDER OUT.
+"""One of several processes that read the same batches and train: python -m tests.hosts FOLDER OUT.
 
 Writes OUT-PROCESS.npz: for every step its rows of the global batch as they lie on the devices, before and after
-augmentation, and the label.
+augmentation, and the label; and OUT-PROCESS.json: the losses of 20 steps on digits, on all devices.
 """
 
 import dataclasses
+import json
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
 
+from tests import tiny
 from vit_jax import data
 from vit_jax.config import Augment, Config, Data, MeshShape
 from vit_jax.data.augment import augment, normalise
+from vit_jax.distributed import joined
 from vit_jax.losses import make_targets
 from vit_jax.sharding import batch_rows, make_mesh, place_batch
 
@@ -30,7 +34,7 @@ def read(folder: str, first: int = 0, threads: int = 4) -> dict[str, np.ndarray]
     """Return, for each step, this process's rows of the global batch: rows, image, label, mixed."""
     config = dataclasses.replace(CONFIG, data=dataclasses.replace(CONFIG.data, path=folder, threads=threads))
     source = data.open_sources(config)["train"]
-    mesh = make_mesh(MeshShape(), jax.devices()[:4])
+    mesh = make_mesh(MeshShape())
     rows = batch_rows(config.batch, mesh)
 
     @jax.jit
@@ -53,9 +57,14 @@ def local(array: jax.Array) -> np.ndarray:
     return np.concatenate([np.asarray(shards[start]) for start in sorted(shards)])
 
 
+def losses(devices: int = -1) -> list[float]:
+    """Return the losses of 20 float32 steps, on so many devices."""
+    mesh = make_mesh(MeshShape(), None if devices == -1 else jax.devices()[:devices])
+    return tiny.run_steps(tiny.CONFIG, mesh, 20)[0]
+
+
 if __name__ == "__main__":
-    address, processes, process, folder, out = sys.argv[1:]
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(address, int(processes), int(process))
-    np.savez(f"{out}-{process}.npz", **read(folder))
-    jax.distributed.shutdown()
+    folder, out = sys.argv[1:]
+    with joined():
+        np.savez(f"{out}-{jax.process_index()}.npz", **read(folder))
+        Path(f"{out}-{jax.process_index()}.json").write_text(json.dumps(losses()))

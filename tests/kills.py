@@ -8,6 +8,7 @@ Prints a line for each interruption and a summary; a difference ends it with a t
 
 import argparse
 import collections
+import json
 import os
 import random
 import signal
@@ -15,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.runs import Run, assert_equal_runs, records, saved_steps
+from tests.runs import Run, assert_equal_runs, saved_steps
 from vit_jax.errors import PEER_DIED, STOPPED
 
 # Every step is logged, most of the time is evaluation, and something is nearly always being saved.
@@ -45,25 +46,23 @@ class Interrupted:
 
     def await_step(self, run: Run, step: int) -> None:
         """Wait until a step's metrics are written, or the run ends."""
-        while run.running() and not any(record["step"] >= step for record in self.records()):
-            time.sleep(0.005)
+        while run.running() and self.last() < step:
+            time.sleep(0.02)
 
-    def records(self) -> list[dict]:
-        """Return the metrics; the last line may be half written."""
-        try:
-            return records(self.workdir)
-        except ValueError:
-            return []
+    def last(self) -> int:
+        """Return the last step whose metrics are written whole."""
+        path = self.workdir / "metrics.jsonl"
+        lines = path.read_text().split("\n")[:-1] if path.exists() else []
+        return json.loads(lines[-1])["step"] if lines else 0
 
     def moment(self, run: Run) -> str:
         """Wait for a random moment: one of five in start-up, the others at any step, save or evaluation."""
         if self.rng.random() < 0.2:
             end = time.monotonic() + self.rng.random() * self.startup
             while run.running() and time.monotonic() < end:
-                time.sleep(0.005)
+                time.sleep(0.01)
             return "start-up"
-        done = max((record["step"] for record in self.records()), default=0)
-        self.await_step(run, done + 1)
+        self.await_step(run, self.last() + 1)
         end = time.monotonic() + self.rng.random() * self.length / 4
         while run.running() and time.monotonic() < end:
             time.sleep(0.002)
@@ -102,7 +101,7 @@ class Interrupted:
             "hit": hit,
             "codes": codes,
             "seconds": round(time.monotonic() - began, 1),
-            "last": max((record["step"] for record in self.records()), default=0),
+            "last": self.last(),
             "saved": max(saved_steps(self.workdir), default=0),
         }
         if number == signal.SIGKILL:

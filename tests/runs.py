@@ -18,18 +18,32 @@ TIMES = ("train/images_per_second", "train/data_wait")
 
 
 class Run:
-    """The command, started in so many processes of so many devices each; what process i prints goes to output-i.txt."""
+    """The command, started in so many processes of so many devices; what process i prints goes to output-i.txt.
+
+    Args:
+        devices: of each process, or a tuple of them.
+        flags: for XLA.
+        started: how many of the processes really start.
+    """
 
     def __init__(
-        self, folder: Path, workdir: Path, *overrides: str, processes: int = 1, devices: int = 1, flags: str = ""
+        self,
+        folder: Path,
+        workdir: Path,
+        *overrides: str,
+        processes: int = 1,
+        devices: int | tuple[int, ...] = 1,
+        flags: str = "",
+        started: int | None = None,
     ):
         (folder / "tiny.py").write_text(FILE)
         command = [sys.executable, "-m", "vit_jax.train", f"--config={folder / 'tiny.py'}", f"--workdir={workdir}"]
-        self.outputs = [folder / f"output-{i}.txt" for i in range(processes)]
+        devices = (devices,) * processes if isinstance(devices, int) else devices
+        self.outputs = [folder / f"output-{i}.txt" for i in range(processes)][:started]
         self.processes = []
         address = f"localhost:{free_port()}"
         for i, output in enumerate(self.outputs):
-            environment = os.environ | {"XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}"}
+            environment = os.environ | {"XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices[i]}"}
             if processes > 1:
                 environment |= {
                     "JAX_COORDINATOR_ADDRESS": address,
@@ -81,14 +95,14 @@ def saved_steps(workdir: Path) -> list[int]:
 
 
 def checkpoint(workdir: Path, step: int) -> dict[str, np.ndarray]:
-    """Return every array of a checkpoint by name, read without the code under test."""
+    """Return every array of a checkpoint by name, read without the code under test, on whatever devices."""
+    folder, reader = workdir / "checkpoints" / str(step), ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
     arrays = {}
-    for item in ("params", "training"):
-        path = workdir / "checkpoints" / str(step) / item
-        with ocp.PyTreeCheckpointer() as reader:
-            # As numpy arrays: the devices that saved them may not be here.
-            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(np.ndarray), reader.metadata(path).item_metadata.tree)
-            arrays |= tree.flatten({item: reader.restore(path, restore_args=as_numpy)})
+    for path in (path for path in folder.iterdir() if (path / "_METADATA").exists()):
+        to_numpy = jax.tree.map(
+            lambda _: ocp.RestoreArgs(restore_type=np.ndarray), reader.metadata(path).item_metadata.tree
+        )
+        arrays |= tree.flatten({path.name: reader.restore(path, ocp.args.PyTreeRestore(restore_args=to_numpy))})
     return arrays
 
 

@@ -15,10 +15,11 @@ FLOORS = [
     ("coerce", "architecture", "config_optim", "peers", "starting"),
     ("tree", "losses", "config", "distributed", "stopping"),
     ("config_file", "rates"),
-    ("models", "data", "optim", "sharding", "metrics"),
+    ("models", "data", "optim", "sharding", "metrics", "digest", "rundir"),
     ("step", "evaluators"),
     ("checkpoint", "experiment"),
     ("weights",),
+    ("pretrained",),
     ("train", "evaluate", "predict"),
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}

@@ -116,6 +116,11 @@ class Config:
     """One experiment.
 
     Attributes:
+        init: weights to start from, whatever `vit_jax.load` takes: a path, "https://", "gs://", "hf://org/name" or a
+            run directory; None: drawn from the seed. `model.name` must be theirs ("custom/16" leaves the sizes to
+            them), and the rest of the architecture is, wherever `model` has its defaults. Positions are resized to
+            `image_size`; the head is new, of zeros, unless they are a run of the same classes. They are opened once: a
+            run with a checkpoint needs them no more.
         batch: pictures in the global batch of a step.
         accumulate: parts that a batch is cut into, done one after the other to save memory; the update is that of the
             whole batch, but dropout and stochastic depth draw anew for each part.
@@ -124,10 +129,11 @@ class Config:
             epochs, "1_000_000ex" pictures, "5%" of the total. The learning rate rises over the warm-up, and falls to 0
             over the cooldown, in a line.
         keep: how many of the newest checkpoints stay.
+        keep_best: a metric by which the best checkpoint of an evaluated step stays too: the highest, or the lowest
+            if its name ends in "loss"; None keeps no such.
         loss: cross-entropy over the classes, or one for each class against all others ("sigmoid"; summed over the
             classes, as in Beyer et al., 2020).
         label_smoothing: part of a target that is spread over all classes, in [0, 1) (Szegedy et al., 2016).
-        init: weights to start from; anything that `vit_jax.load` reads. None: drawn from the seed.
         ema: decay per step, in (0, 1), of a moving average of the parameters, which then is what is evaluated and
             loaded; in step k it is at most (1 + k) / (10 + k). None: no average.
         max_skipped: updates that may be left out, because the loss or the gradient is not finite, before the run stops.
@@ -146,6 +152,7 @@ class Config:
     eval_every: str = "5%"
     save_every: str = "5%"
     keep: int = 2
+    keep_best: str | None = "val/accuracy"
     loss: Literal["softmax", "sigmoid"] = "softmax"
     label_smoothing: float = 0.0
     init: str | None = None
@@ -186,7 +193,7 @@ class Config:
 
 # What may change between the runs of one experiment: it alters how the run is computed, never what comes out.
 EXECUTION = (
-    *("mesh", "accumulate", "model.remat", "model.unroll", "keep", "max_skipped"),
+    *("mesh", "accumulate", "model.remat", "model.unroll", "model.attention", "keep", "keep_best", "max_skipped"),
     *("data.path", "data.threads", "data.cache_mb", "data.max_bad"),
 )
 

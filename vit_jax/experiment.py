@@ -1,8 +1,9 @@
 """An experiment on a mesh: its plan, its state and where each array of it lies, its step."""
 
 import functools
+import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import optax
@@ -10,10 +11,12 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from vit_jax.config import Config, Plan, make_plan
+from vit_jax.errors import InputError
 from vit_jax.models import init_params, model_graph
+from vit_jax.models.layers import subset
 from vit_jax.optim import build_optimizer, build_schedule
 from vit_jax.rates import trained_names
-from vit_jax.sharding import tree_shardings, with_shardings
+from vit_jax.sharding import BATCH, tree_shardings, with_shardings
 from vit_jax.step import Batch, Metrics, State, init_state, make_eval_step, make_train_step
 
 
@@ -23,6 +26,7 @@ class Experiment(NamedTuple):
     Attributes:
         shapes: shape, dtype and sharding of every array of the state.
         init: from a key to the state before the first update; it is born sharded: no device holds more than its part.
+        start: from parameters, which are gone then, to the state before the first update.
         train_step: jitted; the state it is given is gone.
         eval_step: from parameters and a batch to logits.
     """
@@ -31,12 +35,18 @@ class Experiment(NamedTuple):
     schedule: optax.Schedule
     shapes: State
     init: Callable[[jax.Array], State]
+    start: Callable[[Any], State]
     train_step: Callable[[State, Batch], tuple[State, Metrics]]
     eval_step: Callable[..., jax.Array]
 
 
 def build_experiment(config: Config, mesh: Mesh, num_classes: int, examples: int) -> Experiment:
-    """Return what a config describes, for a training split of so many classes and pictures; allocates nothing."""
+    """Return what a config describes, for a training split of so many classes and pictures; allocates nothing.
+
+    Raises:
+        InputError: the batch can't be cut as the config has it, or a pattern of the config matches no parameter.
+    """
+    _check_parts(config, mesh)
     facts = config.model_facts(num_classes)
     graph = model_graph(**facts)
     plan = make_plan(config, examples)
@@ -46,8 +56,11 @@ def build_experiment(config: Config, mesh: Mesh, num_classes: int, examples: int
     params = jax.eval_shape(draw, key)
     optimizer, trained = build_optimizer(config.optim, params), trained_names(config.optim, params)
 
+    def start(params: Any) -> State:
+        return init_state(params, optimizer, trained, average=config.ema is not None)
+
     def init(key: jax.Array) -> State:
-        return init_state(draw(key), optimizer, trained, average=config.ema is not None)
+        return start(draw(key))
 
     shapes = jax.eval_shape(init, key)
     shardings = tree_shardings(shapes, mesh)
@@ -61,6 +74,29 @@ def build_experiment(config: Config, mesh: Mesh, num_classes: int, examples: int
         schedule=schedule,
         shapes=with_shardings(shapes, shardings),
         init=jax.jit(init, out_shardings=shardings),
+        start=jax.jit(start, donate_argnums=0, out_shardings=shardings),
         train_step=train_step,
         eval_step=make_eval_step(graph),
     )
+
+
+def _check_parts(config: Config, mesh: Mesh) -> None:
+    devices = math.prod(mesh.shape[axis] for axis in BATCH)
+    rows, rest = divmod(config.batch, devices * config.accumulate)
+    if rest:
+        raise InputError(
+            f"config.batch={config.batch} can't be cut into config.accumulate={config.accumulate} equal parts on "
+            f"{devices} devices (data x fsdp of the mesh); make it a multiple of {devices * config.accumulate}"
+        )
+    if config.model.drop_path_subset and config.model.drop_path:
+        size, kept = subset(rows * devices, config.model.drop_path)
+        if rows % size:
+            raise InputError(
+                f"config.model.drop_path_subset drops from groups of {size} pictures, but a device has {rows} at a "
+                f"time (batch / devices / accumulate); make that a multiple of {size}"
+            )
+        if not 0 < kept < size:
+            raise InputError(
+                f"config.model.drop_path={config.model.drop_path} drops {'none' if kept else 'all'} of {size} "
+                f"pictures; with drop_path_subset it must be near one of 1/{size} to {size - 1}/{size}"
+            )

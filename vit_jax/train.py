@@ -2,7 +2,7 @@
 
 python -m vit_jax.train --config=configs/digits.py --workdir=runs/digits [--config.optim.lr=3e-4 ...]
 
-The same command continues a run that was stopped.
+The same command continues a run that was stopped. On several hosts, start it on each: docs/survival.md.
 """
 
 from vit_jax.starting import end_on_signals
@@ -18,7 +18,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from vit_jax import config_file, data, tree
-from vit_jax.checkpoint import Checkpoints, Facts, open_workdir
+from vit_jax.checkpoint import Checkpoints
 from vit_jax.config import Config
 from vit_jax.data.bad import BadPictures
 from vit_jax.data.pipeline import ahead
@@ -27,6 +27,8 @@ from vit_jax.errors import NOT_FINITE, InputError, Parser, Stop, run_command
 from vit_jax.evaluators import build_evaluators
 from vit_jax.experiment import build_experiment
 from vit_jax.metrics import Clock, Progress, Writer
+from vit_jax.pretrained import place_params, start_from
+from vit_jax.rundir import Facts, open_workdir, stopping_where_nothing_can_be_written
 from vit_jax.sharding import batch_rows, make_mesh, place_batch
 from vit_jax.stopping import Skips, Stopping
 
@@ -46,6 +48,7 @@ def train(config: Config, workdir: Path, stopping: Stopping) -> None:
     place = functools.partial(place_batch, rows=rows, batch=config.batch, mesh=mesh)
     sources = data.open_sources(config)
     label_names = sources["train"].label_names
+    config, weights = start_from(config, label_names, workdir)
     experiment = build_experiment(config, mesh, len(label_names), len(sources["train"]))
     if config.model.pool == "none":
         raise InputError("config.model.pool='none' has logits for each token, not for a picture; use token, gap or map")
@@ -60,13 +63,17 @@ def train(config: Config, workdir: Path, stopping: Stopping) -> None:
 
     # State.
     plan = experiment.plan
-    checkpoints = Checkpoints(workdir, config.keep)
+    checkpoints = Checkpoints(workdir, config.keep, config.keep_best)
     saved = {}
-    if checkpoints.latest() is None:
-        state = experiment.init(jax.random.key(config.seed))
-    else:
+    if checkpoints.latest() is not None:
         state = checkpoints.restore(experiment.shapes)
-        saved = checkpoints.metrics()
+        saved = checkpoints.contents(int(state.step))["metrics"]
+    elif weights is not None:
+        state = experiment.start(place_params(weights.params, experiment.shapes.params))
+        say(weights.told)
+    else:
+        state = experiment.init(jax.random.key(config.seed))
+    del weights  # A copy of the parameters in the host's memory.
     first = step = int(state.step)
     say(f"{config.model.name}: {tree.count(state.params):,} parameters on {topology(mesh)}")
     say(f"steps {first} to {plan.total}, {config.batch} pictures each, in {workdir}")
@@ -144,7 +151,7 @@ def main(argv: list[str] | None = None) -> None:
     args, rest = parser.parse_known_args(argv)
     stopping = Stopping()
     stopping.listen()
-    with joined() as stopping.peers:
+    with joined() as stopping.peers, stopping_where_nothing_can_be_written(args.workdir):
         train(config_file.load(args.config, config_file.parse_overrides(rest)), args.workdir, stopping)
 
 
