@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vit_jax import errors
+from vit_jax.errors import INPUT
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = ("launch_slurm.sh", "launch_tpu_pod.sh")
@@ -37,7 +37,7 @@ def test_missing_arguments_end_in_the_usage(script, arguments):
     environment = os.environ | {"SLURM_JOB_ID": "1", "TPU": "name", "ZONE": "zone"}
     command = [ROOT / "scripts" / script, *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == errors.INPUT
+    assert done.returncode == INPUT
     assert done.stdout == ""
     assert done.stderr.startswith("usage: ")
     assert done.stderr.count("\n") == 1
@@ -48,13 +48,5 @@ def test_outside_a_job_or_without_a_name_the_usage_is_printed(script):
     environment = {name: value for name, value in os.environ.items() if name not in ("SLURM_JOB_ID", "TPU", "ZONE")}
     command = [ROOT / "scripts" / script, "--config=a.py", "--workdir=b"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == errors.INPUT
+    assert done.returncode == INPUT
     assert done.stderr.startswith("usage: ")
-
-
-def test_the_exit_codes_are_documented():
-    rows = [
-        line.split("|") for line in (ROOT / "docs" / "clusters.md").read_text().splitlines() if line.startswith("|")
-    ]
-    documented = {int(row[1]) for row in rows if row[1].strip().isdecimal()}
-    assert documented == {0} | {value for name, value in vars(errors).items() if name.isupper()}
