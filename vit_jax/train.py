@@ -150,8 +150,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--workdir", required=True, type=Path, metavar="DIR", help="the run directory")
     args, rest = parser.parse_known_args(argv)
     stopping = Stopping()
-    stopping.listen()
-    with joined() as stopping.peers, stopping_where_nothing_can_be_written(args.workdir):
+    with stopping.listening(), joined() as stopping.peers, stopping_where_nothing_can_be_written(args.workdir):
         train(config_file.load(args.config, config_file.parse_overrides(rest)), args.workdir, stopping)
 
 
