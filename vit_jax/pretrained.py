@@ -72,7 +72,7 @@ def _load(config: Config, label_names: tuple[str, ...]) -> tuple[nnx.Module, str
     same = (path / "run.json").is_file() and read_facts(path).label_names == label_names
     if not same:
         said["representation"] = config.model.representation
-    model = load(path, num_classes=None if same else len(label_names), host=True, **said)
+    model = load(config.init, num_classes=None if same else len(label_names), host=True, **said)
     if model.channels != config.channels:
         raise InputError(f"{config.init}: takes {model.channels} channels, not config.channels={config.channels}")
     before, size = _shapes(model), config.height_width()
