@@ -19,6 +19,7 @@ FLOORS = [
     ("step", "evaluators"),
     ("checkpoint", "experiment"),
     ("weights",),
+    ("pretrained",),
     ("train", "evaluate", "predict"),
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
