@@ -90,6 +90,7 @@ def test_initialisers_are_the_papers():
     np.testing.assert_allclose(float(params["embedding/kernel"].std()), (1 / 48) ** 0.5, rtol=0.05)
     for zero in ("cls", "head/kernel", "head/bias", "blocks/attn/out/bias"):
         assert not params[zero].any()
+    assert (params_of(vit_jax.create_model("Ti/8", **TINY, head_bias=-10.0))["head/bias"] == -10).all()
 
 
 def test_same_seed_same_bits_other_seed_other_bits():
