@@ -15,10 +15,11 @@ from tests.test_bad_input import refusal
 from tests.tiny import CONFIG, FILE
 from vit_jax import train, tree
 from vit_jax.architecture import Model
-from vit_jax.checkpoint import Checkpoints, Facts, load_params, open_workdir, read_facts
+from vit_jax.checkpoint import Checkpoints, load_params
 from vit_jax.config import Augment, MeshShape, Optim
 from vit_jax.experiment import build_experiment
 from vit_jax.pretrained import place_params, start_from
+from vit_jax.rundir import Facts, open_workdir, read_facts
 from vit_jax.sharding import make_mesh
 
 DIGITS = tuple(str(digit) for digit in range(10))
