@@ -45,7 +45,7 @@ def start_from(config: Config, label_names: tuple[str, ...], workdir: Path) -> t
         return config, None
     if not config.init:
         raise InputError("config.init is empty: say which weights to start from, --config.init=PATH, or none")
-    if (workdir / "checkpoints").is_dir() and Checkpoints(workdir).latest() is not None:
+    if Checkpoints(workdir).latest() is not None:
         model = configured(read_facts(workdir).config.model, _said(config.model), str(workdir))
         return dataclasses.replace(config, model=model), None
     try:
