@@ -6,13 +6,15 @@ from typing import NamedTuple
 
 import jax
 import optax
+from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from vit_jax.config import Config, Plan, make_plan
-from vit_jax.models import init_params, model_graph
+from vit_jax.models import abstract_model, init_params
+from vit_jax.models.layers import compute_dtype
 from vit_jax.optim import build_optimizer, build_schedule
-from vit_jax.sharding import tree_shardings, with_shardings
+from vit_jax.sharding import gather_when_read, tree_shardings, with_shardings
 from vit_jax.step import Batch, Metrics, State, init_state, make_eval_step, make_train_step
 
 
@@ -37,7 +39,9 @@ class Experiment(NamedTuple):
 def build_experiment(config: Config, mesh: Mesh, num_classes: int, examples: int) -> Experiment:
     """Return what a config describes, for a training split of so many classes and pictures; allocates nothing."""
     facts = config.model_facts(num_classes)
-    graph = model_graph(**facts)
+    model = abstract_model(**facts)
+    gather_when_read(model, mesh, compute_dtype(config.model))
+    graph = nnx.split(model)[0]
     plan = make_plan(config, examples)
     schedule = build_schedule(config.optim, plan.total, plan.warmup)
     draw = functools.partial(init_params, **facts)
