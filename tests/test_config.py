@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from vit_jax import config_file
-from vit_jax.config import Config, Data, MeshShape, differences, from_dict, make_plan, parse_arg
+from vit_jax.architecture import Model
+from vit_jax.config import Config, Data, MeshShape, Optim, differences, from_dict, make_plan, parse_arg
 from vit_jax.errors import InputError
 
 FILE = """
@@ -57,7 +58,18 @@ def test_argument_and_overrides_take_their_types(path):
         ({"total": "10%"}, r"can't be a part of itself"),
         ({"optim": "3"}, r"config.optim=3: is a section"),
         ({"batch.size": "3"}, r"config.batch.size: 'batch' is a value, not a section"),
-        ({"optim.decay": "("}, r"not a regular expression"),
+        ({"optim.decay": "(('(', 1),)"}, r"config.optim.decay: '\(' is not a regular expression"),
+        (
+            {"optim.lr_mults": "(('.*', -1),)"},
+            r"config.optim.lr_mults: the factor -1.0 of '\.\*' must be 0 or positive",
+        ),
+        ({"optim.decay": ".*/kernel"}, r"config.optim.decay='\.\*/kernel': must be tuple"),
+        ({"optim.layer_decay": "1.5"}, r"config.optim.layer_decay=1.5: must be above 0 and at most 1"),
+        ({"optim.timescale": "1000"}, r"config.optim.timescale=1000: must be str"),
+        ({"ema": "1"}, r"config.ema=1.0: must be between 0 and 1"),
+        ({"label_smoothing": "1"}, r"config.label_smoothing=1.0: must be in \[0, 1\)"),
+        ({"accumulate": "0"}, r"config.accumulate=0: must be at least 1"),
+        ({"cooldown": "5"}, r"config.cooldown=5: must be str"),
         ({"image_size": "(1, 2, 3)"}, r"config.image_size=\(1, 2, 3\): must be int | tuple"),
     ],
 )
@@ -104,9 +116,11 @@ def test_argument_defaults_give_the_types():
 
 
 def test_durations():
-    config = Config(batch=100, total="10ep", warmup="5%", log_every="250ex", eval_every="1ep", save_every="1_000st")
-    plan = make_plan(config, examples=1050)
-    assert (plan.total, plan.warmup, plan.log_every, plan.eval_every, plan.save_every) == (105, 6, 3, 11, 1000)
+    optim = Optim(timescale="2_000ex")
+    every = dict(log_every="250ex", eval_every="1ep", save_every="1_000st")
+    plan = make_plan(Config(batch=100, total="10ep", warmup="5%", cooldown="2ep", optim=optim, **every), examples=1050)
+    assert (plan.total, plan.warmup, plan.cooldown, plan.timescale) == (105, 6, 21, 20)
+    assert (plan.log_every, plan.eval_every, plan.save_every) == (3, 11, 1000)
     assert [step for step in range(1, 106) if plan.due(step, plan.eval_every)] == [*range(11, 105, 11), 105]
 
 
@@ -114,3 +128,12 @@ def test_differences_name_what_decides_a_run_and_nothing_else():
     old = Config(seed=1)
     new = dataclasses.replace(old, seed=2, mesh=MeshShape(fsdp=2), data=Data(threads=3, path="elsewhere"))
     assert differences(old, new) == ["seed: 1 -> 2"]
+
+
+def test_accumulation_is_free_to_change_where_nothing_is_drawn():
+    def changed(model):
+        old = Config(model=model)
+        return differences(old, dataclasses.replace(old, accumulate=4, model=dataclasses.replace(model, remat="full")))
+
+    assert changed(Model()) == []
+    assert changed(Model(drop_path=0.1)) == ["accumulate: 1 -> 4"]

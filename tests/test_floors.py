@@ -12,9 +12,9 @@ PACKAGE = ROOT / "vit_jax"
 
 FLOORS = [
     ("errors",),
-    ("coerce", "architecture"),
+    ("coerce", "architecture", "config_optim"),
     ("tree", "losses", "config"),
-    ("config_file",),
+    ("config_file", "rates"),
     ("models", "data", "optim", "sharding", "metrics"),
     ("step", "evaluators"),
     ("checkpoint", "experiment"),

@@ -146,7 +146,7 @@ def test_evaluation_equals_a_numpy_count(shape):
     params["head"]["kernel"] = jax.random.normal(jax.random.key(1), params["head"]["kernel"].shape)
     source, rows = data.open_sources(CONFIG)["val"], batch_rows(64, mesh)
     batches = [place_batch(batch, rows, 64, mesh) for batch in data.eval_batches(source, CONFIG, rows)]
-    result = make_classification(make_eval_step(graph))(params, batches)
+    result = make_classification(make_eval_step(graph), CONFIG)(params, batches)
 
     logits = np.asarray(nnx.merge(graph, params)(jnp.array(source.images, jnp.float32) * (2 / 255) - 1), np.float64)
     logp = logits - np.log(np.exp(logits).sum(1, keepdims=True))

@@ -33,7 +33,13 @@ class Model:
         qk_norm: normalise queries and keys (Dehghani et al., 2023).
         dropout: rate after the position embedding and in every MLP and attention output.
         drop_path: stochastic depth, the rate at the last block; it grows linearly from 0 at the first.
+        drop_path_subset: a branch is computed for the pictures that keep it and no others, so that what is dropped
+            costs nothing (Oquab et al., 2024). Then every block has the rate `drop_path`, and of every 16 pictures
+            of a batch, in its order, exactly so many are dropped as comes nearest to it.
+        head_bias: initial bias of the head; -10 for the sigmoid loss over many classes, as in Steiner et al. (2022).
         dtype: of the computation; parameters are float32 always. "auto": bfloat16 on accelerators, float32 on CPU.
+        remat: what the backward pass computes again to save memory: nothing; all in a block but its matrix products
+            with parameters ("dots"); everything in a block ("full"). Changes memory and speed, results by rounding.
         unroll: how many blocks one iteration of the scan over depth holds; changes speed, never results.
     """
 
@@ -60,7 +66,10 @@ class Model:
     qk_norm: bool = False
     dropout: float = 0.0
     drop_path: float = 0.0
+    drop_path_subset: bool = False
+    head_bias: float = 0.0
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    remat: Literal["none", "dots", "full"] = "none"
     unroll: int = 1
 
 

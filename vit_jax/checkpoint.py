@@ -94,21 +94,19 @@ class Checkpoints:
 
     def save(self, state: State) -> None:
         """Copy the state to the host and write it while training goes on."""
-        training = {"step": state.step, "opt_state": state.opt_state}
-        items = {"params": ocp.args.StandardSave(state.params), "training": ocp.args.StandardSave(training)}
+        items = {name: ocp.args.StandardSave(item) for name, item in _items(state).items()}
         self._manager.save(int(state.step), args=ocp.args.Composite(**items))
 
     def restore(self, shapes: State) -> State:
         """Return the newest state; `shapes` has the shape, dtype and sharding of every array."""
-        training = {"step": shapes.step, "opt_state": shapes.opt_state}
-        items = {"params": ocp.args.StandardRestore(shapes.params), "training": ocp.args.StandardRestore(training)}
+        items = {name: ocp.args.StandardRestore(item) for name, item in _items(shapes).items()}
         restored = self._manager.restore(self.latest(), args=ocp.args.Composite(**items))
-        return State(restored["training"]["step"], restored["params"], restored["training"]["opt_state"])
+        return State(params=restored["params"], ema=restored.get("ema"), **restored["training"])
 
-    def restore_params(self, shapes: Any) -> Any:
-        """Return the newest parameters alone."""
-        args = ocp.args.Composite(params=ocp.args.StandardRestore(shapes))
-        return self._manager.restore(self.latest(), args=args)["params"]
+    def restore_item(self, name: str, shapes: Any) -> Any:
+        """Return the newest of an item of a checkpoint alone: "params" or "ema"."""
+        args = ocp.args.Composite(**{name: ocp.args.StandardRestore(shapes)})
+        return self._manager.restore(self.latest(), args=args)[name]
 
     def close(self) -> None:
         """Wait until what is being saved is whole."""
@@ -116,8 +114,15 @@ class Checkpoints:
         self._manager.close()
 
 
+def _items(state: State) -> dict[str, Any]:
+    # What is read by itself is an item of its own.
+    rest = {name: part for name, part in state._asdict().items() if name not in ("params", "ema")}
+    average = {} if state.ema is None else {"ema": state.ema}
+    return {"params": state.params, "training": rest, **average}
+
+
 def load_params(workdir: Path, model_facts: dict[str, Any], mesh: Mesh) -> Any:
-    """Return a run's newest parameters, placed on a mesh by the partition rules.
+    """Return a run's newest parameters, their moving average where it keeps one, placed by the partition rules.
 
     Raises:
         InputError: the run has no checkpoint yet.
@@ -126,7 +131,8 @@ def load_params(workdir: Path, model_facts: dict[str, Any], mesh: Mesh) -> Any:
     if checkpoints is None or checkpoints.latest() is None:
         raise InputError(f"run {str(workdir)!r} has no checkpoint yet")
     shapes = jax.eval_shape(lambda: init_params(jax.random.key(0), **model_facts))
-    params = checkpoints.restore_params(with_shardings(shapes, tree_shardings(shapes, mesh)))
+    item = "params" if read_facts(workdir).config.ema is None else "ema"
+    params = checkpoints.restore_item(item, with_shardings(shapes, tree_shardings(shapes, mesh)))
     checkpoints.close()
     return params
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from vit_jax.architecture import Model, height_width
 from vit_jax.coerce import coerce, literal
+from vit_jax.config_optim import Optim
 from vit_jax.errors import InputError, nearest
 
 
@@ -102,30 +103,6 @@ class Augment:
 
 
 @dataclass(frozen=True)
-class Optim:
-    """Optimizer and learning rate.
-
-    Attributes:
-        lr: the peak, reached after `Config.warmup`.
-        weight_decay: decoupled (Loshchilov & Hutter, 2019), multiplied by the learning rate.
-        decay: regular expression; parameters whose whole name matches are decayed.
-        clip: global gradient norm above which gradients are scaled down; None turns it off.
-        b1, b2, eps: of AdamW.   momentum: of SGD.
-    """
-
-    name: Literal["adamw", "sgd"] = "adamw"
-    lr: float = 1e-3
-    schedule: Literal["cosine", "constant"] = "cosine"
-    weight_decay: float = 0.0
-    decay: str = r".*/kernel"
-    clip: float | None = 1.0
-    b1: float = 0.9
-    b2: float = 0.999
-    eps: float = 1e-8
-    momentum: float = 0.9
-
-
-@dataclass(frozen=True)
 class MeshShape:
     """Devices along each axis; one -1 takes the rest."""
 
@@ -140,24 +117,40 @@ class Config:
 
     Attributes:
         batch: pictures in the global batch of a step.
+        accumulate: parts that a batch is cut into, done one after the other to save memory; the update is that of the
+            whole batch, but dropout and stochastic depth draw anew for each part.
         image_size: height and width, pixels.
-        total, warmup, log_every, eval_every, save_every: durations with a unit: "100st" steps, "90ep" epochs,
-            "1_000_000ex" pictures, "5%" of the total.
+        total, warmup, cooldown, log_every, eval_every, save_every: durations with a unit: "100st" steps, "90ep"
+            epochs, "1_000_000ex" pictures, "5%" of the total. The learning rate rises over the warm-up, and falls to 0
+            over the cooldown, in a line.
         keep: how many of the newest checkpoints stay.
+        loss: cross-entropy over the classes, or one for each class against all others ("sigmoid"; summed over the
+            classes, as in Beyer et al., 2020).
+        label_smoothing: part of a target that is spread over all classes, in [0, 1) (Szegedy et al., 2016).
+        init: weights to start from; anything that `vit_jax.load` reads. None: drawn from the seed.
+        ema: decay per step, in (0, 1), of a moving average of the parameters, which then is what is evaluated and
+            loaded; in step k it is at most (1 + k) / (10 + k). None: no average.
+        max_skipped: updates that may be left out, because the loss or the gradient is not finite, before the run stops.
         evaluators: names of `vit_jax.evaluators.EVALUATORS`.
     """
 
     seed: int = 0
     batch: int = 128
+    accumulate: int = 1
     image_size: int | tuple[int, int] = 224
     channels: int = 3
     total: str = "90ep"
     warmup: str = "0st"
+    cooldown: str = "0st"
     log_every: str = "50st"
     eval_every: str = "5%"
     save_every: str = "5%"
     keep: int = 2
+    loss: Literal["softmax", "sigmoid"] = "softmax"
     label_smoothing: float = 0.0
+    init: str | None = None
+    ema: float | None = None
+    max_skipped: int = 0
     evaluators: tuple[str, ...] = ("classification",)
     model: Model = field(default_factory=Model)
     data: Data = field(default_factory=Data)
@@ -166,17 +159,20 @@ class Config:
     mesh: MeshShape = field(default_factory=MeshShape)
 
     def __post_init__(self):
-        for name in ("batch", "channels", "keep"):
+        for name in ("batch", "accumulate", "channels", "keep"):
             if getattr(self, name) < 1:
                 raise InputError(f"config.{name}={getattr(self, name)}: must be at least 1")
-        for name in ("total", "warmup", "log_every", "eval_every", "save_every"):
+        for name in ("total", "warmup", "cooldown", "log_every", "eval_every", "save_every"):
             parse_duration(getattr(self, name), f"config.{name}")
+        parse_duration(self.optim.timescale, "config.optim.timescale")
         if self.total.endswith("%"):
             raise InputError(f"config.total={self.total!r}: can't be a part of itself; use st, ep or ex")
-        try:
-            re.compile(self.optim.decay)
-        except re.error as error:
-            raise InputError(f"config.optim.decay={self.optim.decay!r}: not a regular expression ({error})") from error
+        if not 0 <= self.label_smoothing < 1:
+            raise InputError(f"config.label_smoothing={self.label_smoothing}: must be in [0, 1)")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise InputError(f"config.ema={self.ema}: must be between 0 and 1; none turns it off")
+        if self.max_skipped < 0:
+            raise InputError(f"config.max_skipped={self.max_skipped}: must be at least 0")
 
     def height_width(self) -> tuple[int, int]:
         """Return `image_size` as (height, width)."""
@@ -189,7 +185,10 @@ class Config:
 
 
 # What may change between the runs of one experiment: it alters how the run is computed, never what comes out.
-EXECUTION = ("mesh", "data.path", "data.threads", "data.cache_mb", "data.max_bad", "model.unroll", "keep")
+EXECUTION = (
+    *("mesh", "accumulate", "model.remat", "model.unroll", "keep", "max_skipped"),
+    *("data.path", "data.threads", "data.cache_mb", "data.max_bad"),
+)
 
 
 def parse_duration(text: str, where: str) -> tuple[float, str]:
@@ -208,6 +207,8 @@ class Plan:
 
     total: int
     warmup: int
+    cooldown: int
+    timescale: int
     log_every: int
     eval_every: int
     save_every: int
@@ -227,7 +228,8 @@ def make_plan(config: Config, examples: int) -> Plan:
 
     total = steps(config.total, 0, 1)
     every = {name: steps(getattr(config, name), total, 1) for name in ("log_every", "eval_every", "save_every")}
-    return Plan(total=total, warmup=min(steps(config.warmup, total, 0), total), **every)
+    warmup, cooldown = (min(steps(text, total, 0), total) for text in (config.warmup, config.cooldown))
+    return Plan(total, warmup, cooldown, steps(config.optim.timescale, total, 1), **every)
 
 
 def parse_arg(arg: str | None, **defaults) -> types.SimpleNamespace:
@@ -250,11 +252,14 @@ def from_dict(values: dict[str, Any]) -> Config:
 
 def differences(old: Config, new: Config) -> list[str]:
     """List `key: old -> new` for every key that decides what a run computes."""
+    # Dropout and stochastic depth draw anew for each part of a batch.
+    draws = old.model.dropout > 0 or old.model.drop_path > 0
+    free = tuple(key for key in EXECUTION if not (draws and key == "accumulate"))
     old, new = (_flatten(dataclasses.asdict(config)) for config in (old, new))
     return [
         f"{key}: {old[key]!r} -> {new[key]!r}"
         for key in old
-        if old[key] != new[key] and not any(key == free or key.startswith(free + ".") for free in EXECUTION)
+        if old[key] != new[key] and not any(key == other or key.startswith(other + ".") for other in free)
     ]
 
 

@@ -39,7 +39,7 @@ def evaluate(workdir: Path, overrides: dict[str, str] | None = None) -> dict[str
         raise InputError(f"the data of config.data.path={config.data.path!r} has other classes than the run")
     facts = config.model_facts(len(label_names))
     params = load_params(workdir, facts, mesh)
-    run = build_evaluators(config.evaluators, make_eval_step(model_graph(**facts)))
+    run = build_evaluators(config, make_eval_step(model_graph(**facts)))
     place = functools.partial(place_batch, rows=rows, batch=config.batch, mesh=mesh)
     return run(params, lambda: map(place, data.eval_batches(source, config, rows)))
 

@@ -14,6 +14,7 @@ from vit_jax.config import Config, Plan, make_plan
 from vit_jax.models import abstract_model, init_params
 from vit_jax.models.layers import compute_dtype
 from vit_jax.optim import build_optimizer, build_schedule
+from vit_jax.rates import trained_names
 from vit_jax.sharding import gather_when_read, tree_shardings, with_shardings
 from vit_jax.step import Batch, Metrics, State, init_state, make_eval_step, make_train_step
 
@@ -43,18 +44,19 @@ def build_experiment(config: Config, mesh: Mesh, num_classes: int, examples: int
     gather_when_read(model, mesh, compute_dtype(config.model))
     graph = nnx.split(model)[0]
     plan = make_plan(config, examples)
-    schedule = build_schedule(config.optim, plan.total, plan.warmup)
+    schedule = build_schedule(config.optim, plan)
     draw = functools.partial(init_params, **facts)
     key = jax.random.key(config.seed)
-    optimizer = build_optimizer(config.optim, schedule, jax.eval_shape(draw, key))
+    params = jax.eval_shape(draw, key)
+    optimizer, trained = build_optimizer(config.optim, params), trained_names(config.optim, params)
 
     def init(key: jax.Array) -> State:
-        return init_state(draw(key), optimizer)
+        return init_state(draw(key), optimizer, trained, average=config.ema is not None)
 
     shapes = jax.eval_shape(init, key)
     shardings = tree_shardings(shapes, mesh)
     train_step = jax.jit(
-        make_train_step(graph, optimizer, config, num_classes),
+        make_train_step(graph, optimizer, schedule, trained, config, num_classes),
         donate_argnums=0,
         out_shardings=(shardings, NamedSharding(mesh, P())),
     )

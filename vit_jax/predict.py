@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -11,6 +10,7 @@ from vit_jax.data import crop
 from vit_jax.data.augment import normalise
 from vit_jax.data.decode import decode
 from vit_jax.errors import Parser, run_command
+from vit_jax.losses import LOSSES
 
 
 def predict(workdir: Path, pictures: list[Path], top: int = 5) -> list[list[tuple[str, float]]]:
@@ -22,7 +22,8 @@ def predict(workdir: Path, pictures: list[Path], top: int = 5) -> list[list[tupl
     model, (config, label_names) = load_model(workdir)
     choose = crop.central(config.height_width(), config.data.crop_fraction)
     images = [decode(picture, config.height_width(), config.channels, choose) for picture in pictures]
-    probabilities = np.asarray(jax.nn.softmax(model(normalise(jnp.array(np.stack(images))))))
+    logits = model(normalise(jnp.array(np.stack(images))))
+    probabilities = np.asarray(LOSSES[config.loss].probabilities(logits))
     best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top]
     return [[(label_names[i], float(row[i])) for i in order] for order, row in zip(best, probabilities, strict=True)]
 

@@ -1,5 +1,6 @@
 """Training state, and the pure functions that make it, update it and evaluate it."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,55 +9,123 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from vit_jax import tree
 from vit_jax.config import Config
 from vit_jax.data.augment import augment, normalise
-from vit_jax.losses import make_targets, softmax_cross_entropy
+from vit_jax.losses import LOSSES, make_targets
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 
 
 class State(NamedTuple):
-    """Everything that an update reads and writes. Step k means k updates done."""
+    """Everything that an update reads and writes. Step k means k updates done, or skipped.
+
+    Attributes:
+        opt_state: of the parameters that are not frozen.
+        ema: the moving average of the parameters, float32; None where there is none.
+        skipped: updates that were left out, because the loss or the gradient was not finite.
+    """
 
     step: jax.Array
     params: Any
     opt_state: optax.OptState
+    ema: Any
+    skipped: jax.Array
+
+    @property
+    def weights(self) -> Any:
+        """What is evaluated: the moving average, or where there is none the parameters."""
+        return self.params if self.ema is None else self.ema
 
 
-def init_state(params: Any, optimizer: optax.GradientTransformation) -> State:
-    """Return the state before the first update."""
-    return State(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+def init_state(
+    params: Any, optimizer: optax.GradientTransformation, trained: frozenset[str], *, average: bool = False
+) -> State:
+    """Return the state before the first update; `average` keeps a moving average too."""
+    opt_state = optimizer.init(tree.select(params, trained))
+    ema = jax.tree.map(jnp.copy, params) if average else None
+    return State(jnp.zeros((), jnp.int32), params, opt_state, ema, jnp.zeros((), jnp.int32))
 
 
 def make_train_step(
-    graph: nnx.GraphDef, optimizer: optax.GradientTransformation, config: Config, num_classes: int
+    graph: nnx.GraphDef,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    trained: frozenset[str],
+    config: Config,
+    num_classes: int,
 ) -> Callable[[State, Batch], tuple[State, Metrics]]:
     """Return the function that makes one update from a batch of uint8 "image" and int "label".
 
-    Its metrics are scalars of this step: loss, accuracy (against the label that weighs most), gradient norm.
+    Its metrics are scalars of this step: loss, accuracy (against the label that weighs most), gradient norm, and
+    whether the update was skipped, 0 or 1; a skipped one leaves all but the counts as it was, to the bit.
+
+    Args:
+        optimizer: of the parameters whose names are in `trained`; the others are frozen.
     """
+    cross_entropy = LOSSES[config.loss].cross_entropy
 
     def train_step(state: State, batch: Batch) -> tuple[State, Metrics]:
         # The step's own key: what is random in step k depends on (seed, k) alone, resumed or not.
         augment_key, model_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), state.step))
         targets = make_targets(batch["label"], num_classes, config.label_smoothing)
         images, targets = augment(augment_key, normalise(batch["image"]), targets, config.augment)
+        moving = tree.select(state.params, trained)
+        frozen = tree.select(state.params, tree.flatten(state.params).keys() - trained)
 
-        def loss_of(params):
-            logits = nnx.merge(graph, params)(images, key=model_key)
-            return softmax_cross_entropy(logits, targets).mean(), logits
+        def loss_of(params: Any, images: jax.Array, targets: jax.Array, key: jax.Array) -> tuple[jax.Array, Metrics]:
+            logits = nnx.merge(graph, tree.union(params, frozen))(images, key=key)
+            loss = cross_entropy(logits, targets).mean()
+            return loss, {"loss": loss, "accuracy": (logits.argmax(-1) == targets.argmax(-1)).mean()}
 
-        (loss, logits), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        metrics = {
-            "loss": loss,
-            "accuracy": (logits.argmax(-1) == targets.argmax(-1)).mean(),
-            "grad_norm": optax.tree.norm(grads),
-        }
-        return State(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
+        grad_of = jax.grad(loss_of, has_aux=True)
+        if config.accumulate == 1:
+            grads, metrics = grad_of(moving, images, targets, model_key)
+        else:
+            grads, metrics = _mean_over_parts(functools.partial(grad_of, moving), images, targets, model_key, config)
+        metrics["grad_norm"] = optax.tree.norm(grads)
+        updates, opt_state = optimizer.update(grads, state.opt_state, moving)
+        # The rate follows the step, not the optimizer's own count: it goes on over a skipped update.
+        rate = schedule(state.step)
+        params = tree.union(jax.tree.map(lambda x, update: x - rate * update, moving, updates), frozen)
+        ema = None if state.ema is None else _follow(state.ema, params, config.ema, state.step)
+
+        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
+        skipped = 1 - finite.astype(jnp.int32)
+        old = (state.params, state.opt_state, state.ema)
+        new = jax.tree.map(lambda new, old: jnp.where(finite, new, old), (params, opt_state, ema), old)
+        return State(state.step + 1, *new, state.skipped + skipped), metrics | {"skipped": skipped}
 
     return train_step
+
+
+def _mean_over_parts(
+    grad_of: Callable[..., tuple[Any, Metrics]], images: jax.Array, targets: jax.Array, key: jax.Array, config: Config
+) -> tuple[Any, Metrics]:
+    """Return the means, over the parts of a batch, of gradients and metrics."""
+    number = config.accumulate
+
+    def cut(rows: jax.Array) -> jax.Array:
+        # Every part takes each so-manieth row: so each device has its own rows of it, and none travel.
+        return jnp.moveaxis(rows.reshape(-1, number, *rows.shape[1:]), 1, 0)
+
+    def add(sums: Any, part: Any) -> tuple[Any, None]:
+        i, images, targets = part
+        result = grad_of(images, targets, jax.random.fold_in(key, i))
+        return jax.tree.map(jnp.add, sums, result), None
+
+    parts = (jnp.arange(number), cut(images), cut(targets))
+    shapes = jax.eval_shape(lambda part: grad_of(*part[1:], key), jax.tree.map(lambda x: x[0], parts))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    sums, _ = jax.lax.scan(add, zeros, parts)
+    return jax.tree.map(lambda x: x / number, sums)
+
+
+def _follow(average: Any, params: Any, decay: float, step: jax.Array) -> Any:
+    rate = 1 - jnp.minimum(decay, (1 + step) / (10 + step))
+    # In this form, unlike decay * average + (1 - decay) * x, what does not change stays as it is to the bit.
+    return jax.tree.map(lambda average, x: average + rate * (x - average), average, params)
 
 
 def make_eval_step(graph: nnx.GraphDef) -> Callable[[Any, Batch], jax.Array]:

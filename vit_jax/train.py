@@ -39,7 +39,7 @@ def train(config: Config, workdir: Path) -> None:
     experiment = build_experiment(config, mesh, len(label_names), len(sources["train"]))
     if config.model.pool == "none":
         raise InputError("config.model.pool='none' has logits for each token, not for a picture; use token, gap or map")
-    evaluate = build_evaluators(config.evaluators, experiment.eval_step)
+    evaluate = build_evaluators(config, experiment.eval_step)
     say("reading " + ", ".join(f"{len(source):,} {split} pictures" for split, source in sources.items()))
     bad = {split: BadPictures(len(source), config.data.max_bad) for split, source in sources.items()}
     sources = {
@@ -81,7 +81,7 @@ def train(config: Config, workdir: Path) -> None:
             replaced.clear()
         if plan.due(step, plan.eval_every):
             with clock.pause(state):
-                record |= evaluate(state.params, lambda: map(place, val_batches()))
+                record |= evaluate(state.weights, lambda: map(place, val_batches()))
         if writer is not None:
             progress.update(step, record)
             if record:

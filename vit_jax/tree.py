@@ -1,7 +1,6 @@
 """Parameter names, such as `blocks/attn/query/kernel`, and what is chosen by them."""
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 import jax
@@ -17,14 +16,25 @@ def flatten(tree: Any) -> dict[str, Any]:
     return {name_of(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def map_named(function: Callable[[str, Any], Any], tree: Any) -> Any:
-    """Apply `function(name, leaf)` to every leaf."""
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: function(name_of(path), leaf), tree)
+def map_named(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
+    """Apply `function(name, leaf)`, or with more trees of one structure `function(name, leaf, ...)`, to every leaf."""
+    return jax.tree_util.tree_map_with_path(lambda path, *leaves: function(name_of(path), *leaves), tree, *rest)
 
 
-def mask(tree: Any, pattern: str) -> Any:
-    """Return a tree of booleans: True where the whole name matches the regular expression."""
-    return map_named(lambda name, _: re.fullmatch(pattern, name) is not None, tree)
+def select(tree: dict, names: Container[str], prefix: str = "") -> dict:
+    """Return the part of a nested dict whose leaves have one of the names."""
+    chosen = {}
+    for key, value in tree.items():
+        if not isinstance(value, dict):
+            chosen |= {key: value} if prefix + key in names else {}
+        elif part := select(value, names, f"{prefix}{key}/"):
+            chosen[key] = part
+    return chosen
+
+
+def union(one: dict, other: dict) -> dict:
+    """Return the nested dict that holds the leaves of two, which share none."""
+    return one | {key: union(one[key], value) if key in one else value for key, value in other.items()}
 
 
 def count(tree: Any) -> int:

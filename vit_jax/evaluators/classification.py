@@ -6,21 +6,26 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vit_jax.losses import make_targets, softmax_cross_entropy
+from vit_jax.config import Config
+from vit_jax.losses import LOSSES, make_targets
 
 Batch = dict[str, jax.Array]
 
 
-def make_classification(eval_step: Callable[[Any, Batch], jax.Array]) -> Callable[[Any, Iterable[Batch]], dict]:
-    """Return a function from parameters and the batches of a split to its metrics.
+def make_classification(
+    eval_step: Callable[[Any, Batch], jax.Array], config: Config
+) -> Callable[[Any, Iterable[Batch]], dict]:
+    """Return a function from parameters and the batches of a split to its metrics; the loss is that of training.
 
     Every picture counts once: rows whose "mask" is 0 add nothing, and sums are divided by the count at the end.
     """
 
+    cross_entropy = LOSSES[config.loss].cross_entropy
+
     @jax.jit
     def sums_of(params: Any, batch: Batch) -> dict[str, jax.Array]:
         logits, mask = eval_step(params, batch), batch["mask"]
-        loss = softmax_cross_entropy(logits, make_targets(batch["label"], logits.shape[-1], smoothing=0.0))
+        loss = cross_entropy(logits, make_targets(batch["label"], logits.shape[-1], smoothing=0.0))
         right = logits.argmax(-1) == batch["label"]
         return {
             "loss": (loss * mask).sum(),

@@ -1,5 +1,6 @@
 """The parts of a ViT: patches, MLP, block, the stack of blocks, attention pooling, and the two ways of dropping."""
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -29,11 +30,46 @@ def drop_path(
     return jnp.where(kept, x / (1 - rate).astype(x.dtype), 0)
 
 
+def subset(rows: int, rate: float) -> tuple[int, int]:
+    """Return the size of the groups that a batch is cut into for `residual_of_subset`, and how many of each are kept.
+
+    Groups are of 16 rows, or of the largest part of 16 that divides the batch.
+    """
+    size = math.gcd(rows, 16)
+    return size, round(size * (1 - rate))
+
+
+def residual_of_subset(
+    tokens: Float[Array, "batch tokens dim"],
+    branch: Callable[[Float[Array, "kept tokens dim"]], Float[Array, "kept tokens dim"]],
+    rate: float,
+    key: Key[Array, ""],
+) -> Float[Array, "batch tokens dim"]:
+    """Add a residual branch to some pictures of every group, drawn anew, and compute it for these alone.
+
+    What is added is scaled so that its expectation is that of the whole (Oquab et al., 2024, section 5).
+    """
+    rows, *shape = tokens.shape
+    size, kept = subset(rows, rate)
+    groups = tokens.reshape(rows // size, size, *shape)
+    # A group lies on one device, so that nothing travels.
+    chosen = jnp.argsort(jax.random.uniform(key, groups.shape[:2]), axis=1)[:, :kept]
+    inputs = jnp.take_along_axis(groups, chosen[:, :, None, None], axis=1)
+    outputs = branch(inputs.reshape(-1, *shape)).reshape(inputs.shape) * (size / kept)
+    return jax.vmap(lambda group, rows, added: group.at[rows].add(added))(groups, chosen, outputs).reshape(tokens.shape)
+
+
 def compute_dtype(config: Model) -> jnp.dtype:
     """Return the dtype of the computation: "auto" is bfloat16 on accelerators, float32 on CPU."""
     if config.dtype == "auto":
         return jnp.dtype("float32" if jax.default_backend() == "cpu" else "bfloat16")
     return jnp.dtype(config.dtype)
+
+
+def make_head(config: Model, features: int, num_classes: int, *, rngs: nnx.Rngs) -> nnx.Linear:
+    """Return the last layer, which starts as a constant and computes in float32."""
+    init = dict(kernel_init=nnx.initializers.zeros, bias_init=nnx.initializers.constant(config.head_bias))
+    return nnx.Linear(features, num_classes, **init, dtype=jnp.float32, rngs=rngs)
 
 
 class PatchEmbedding(nnx.Module):
@@ -84,7 +120,7 @@ class Block(nnx.Module):
         self.norm2 = nnx.LayerNorm(config.width, epsilon=config.norm_eps, dtype=dtype, rngs=rngs)
         self.mlp = Mlp(config, dtype=dtype, rngs=rngs)
         self.scale2 = scale()
-        self.dropout = config.dropout
+        self.dropout, self.subset = config.dropout, config.drop_path if config.drop_path_subset else 0.0
 
     def __call__(
         self,
@@ -96,11 +132,19 @@ class Block(nnx.Module):
         def scaled(branch: Float[Array, "batch tokens dim"], scale: nnx.Param | None):
             return branch if scale is None else branch * scale[...].astype(branch.dtype)
 
+        def attend(tokens: Float[Array, "batch tokens dim"]):
+            return dropout(scaled(self.attn(self.norm1(tokens), bias=bias), self.scale1), self.dropout, keys[0])
+
+        def transform(tokens: Float[Array, "batch tokens dim"]):
+            return dropout(scaled(self.mlp(self.norm2(tokens), keys[2]), self.scale2), self.dropout, keys[3])
+
         keys = (None,) * 5 if key is None else jax.random.split(key, 5)
-        branch = dropout(scaled(self.attn(self.norm1(tokens), bias=bias), self.scale1), self.dropout, keys[0])
-        tokens = tokens + drop_path(branch, drop_rate, keys[1])
-        branch = dropout(scaled(self.mlp(self.norm2(tokens), keys[2]), self.scale2), self.dropout, keys[3])
-        return tokens + drop_path(branch, drop_rate, keys[4])
+        for branch, drop_key in ((attend, keys[1]), (transform, keys[4])):
+            if self.subset and drop_key is not None:
+                tokens = residual_of_subset(tokens, branch, self.subset, drop_key)
+            else:
+                tokens = tokens + drop_path(branch(tokens), drop_rate, drop_key)
+        return tokens
 
 
 class AttentionPool(nnx.Module):
@@ -126,6 +170,10 @@ def stacked(make: Callable[[nnx.Rngs], nnx.Module], depth: int, rngs: nnx.Rngs) 
 def make_blocks(config: Model, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> Block:
     """Return one `Block` whose parameters all have a leading depth axis."""
     return stacked(lambda rngs: Block(config, dtype=dtype, rngs=rngs), config.depth, rngs)
+
+
+# What the backward pass finds stored, by `Model.remat`; a block's input always.
+REMAT = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "full": None}
 
 
 def apply_blocks(
@@ -160,4 +208,7 @@ def apply_blocks(
         tokens = nnx.merge(graph, params)(tokens, drop_rate, key, bias if own_bias is None else own_bias)
         return tokens, tokens if collect else None
 
+    if config.remat != "none":
+        # A scan is no place where the compiler could undo the recomputing.
+        body = jax.checkpoint(body, policy=REMAT[config.remat], prevent_cse=False)
     return jax.lax.scan(body, tokens, (params, drop_rates, keys, each_added, each_bias), unroll=config.unroll)

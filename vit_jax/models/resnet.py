@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key
 
 from vit_jax.architecture import Model
 from vit_jax.errors import InputError
-from vit_jax.models.layers import PatchEmbedding, compute_dtype, stacked
+from vit_jax.models.layers import PatchEmbedding, compute_dtype, make_head, stacked
 from vit_jax.models.variants import reduction
 
 Maps = Float[Array, "batch rows columns channels"]
@@ -154,9 +154,7 @@ class BiT(nnx.Module):
         self.resnet = Stages(config, channels, bit=True, dtype=dtype, rngs=rngs)
         # The head reads float32, so its input is not rounded on the way.
         self.norm = _group_norm(self.resnet.features, bit=True, dtype=jnp.dtype("float32"), rngs=rngs)
-        self.head = nnx.Linear(
-            self.resnet.features, num_classes, kernel_init=nnx.initializers.zeros, dtype=jnp.float32, rngs=rngs
-        )
+        self.head = make_head(config, self.resnet.features, num_classes, rngs=rngs)
 
     def encode(
         self, images: Float[Array, "batch height width channels"], key: Key[Array, ""] | None = None

@@ -9,7 +9,15 @@ from jaxtyping import Array, Float, Key
 
 from vit_jax.architecture import Model
 from vit_jax.errors import InputError
-from vit_jax.models.layers import AttentionPool, PatchEmbedding, apply_blocks, compute_dtype, dropout, make_blocks
+from vit_jax.models.layers import (
+    AttentionPool,
+    PatchEmbedding,
+    apply_blocks,
+    compute_dtype,
+    dropout,
+    make_blocks,
+    make_head,
+)
 from vit_jax.models.position import make_position, num_prefix
 from vit_jax.models.resize import resize_patch
 from vit_jax.models.resnet import ResNetEmbedding
@@ -51,8 +59,7 @@ class ViT(nnx.Module):
         self.pool_norm = norm(config.pool_norm == "after")
         features = config.representation or width
         self.pre_logits = nnx.Linear(width, features, dtype=dtype, rngs=rngs) if config.representation else None
-        zeros = nnx.initializers.zeros
-        self.head = nnx.Linear(features, num_classes, kernel_init=zeros, dtype=jnp.float32, rngs=rngs)
+        self.head = make_head(config, features, num_classes, rngs=rngs)
 
     def grid(self, image_size: tuple[int, ...]) -> tuple[int, int]:
         """Return the rows and columns of patches of a (height, width) picture.
