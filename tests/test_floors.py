@@ -14,11 +14,12 @@ FLOORS = [
     ("errors",),
     ("coerce", "architecture", "config_optim"),
     ("tree", "losses", "config"),
-    ("config_file", "rates"),
+    ("config_file", "rates", "collectives", "flops"),
     ("models", "data", "optim", "sharding", "metrics"),
     ("step", "evaluators"),
     ("checkpoint", "experiment"),
     ("weights",),
+    ("check",),
     ("train", "evaluate", "predict"),
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}

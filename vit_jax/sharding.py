@@ -80,6 +80,11 @@ def with_shardings(shapes: Any, shardings: Any) -> Any:
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
 
 
+def shard_bytes(shapes: Any) -> int:
+    """Return the bytes that each device holds of a tree of arrays, or of shapes that say where they lie."""
+    return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(shapes))
+
+
 def batch_rows(batch: int, mesh: Mesh) -> np.ndarray:
     """Return the rows of the global batch that this process's devices hold, in rising order.
 
