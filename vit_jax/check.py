@@ -80,7 +80,9 @@ def check(config: Config, workdir: Path, asked: str | None = None) -> None:
     _say("", f"{forward / 1e9:,.1f} GFLOPs a picture forward, {flops / config.batch / 1e9:,.1f} in a training step")
     plan = experiment.plan
     epochs = plan.total * config.batch / examples
-    _say("run", f"{plan.total:,} steps of {config.batch:,} pictures: {epochs:,.2f} epochs; {plan.warmup:,} steps warm-up")
+    _say(
+        "run", f"{plan.total:,} steps of {config.batch:,} pictures: {epochs:,.2f} epochs; {plan.warmup:,} steps warm-up"
+    )
     if config.optim.lr_mults or config.optim.layer_decay is not None:
         _say("rates", format_rates(config.optim, experiment.shapes.params).replace("\n", "\n" + " " * 10))
     axes = " x ".join(f"{name} {size}" for name, size in mesh.shape.items())
@@ -111,9 +113,13 @@ def find_devices(asked: str) -> list[jax.Device]:
             return list(topologies.get_topology_desc(asked, platform="tpu").devices)
         except Exception as error:  # Whatever libtpu, or its absence, says.
             reason = str(error).splitlines()[0][:200]
-            raise InputError(f"--devices={asked}: no such TPU topology, or no libtpu ([tpu] extra): {reason}") from error
+            raise InputError(
+                f"--devices={asked}: no such TPU topology, or no libtpu ([tpu] extra): {reason}"
+            ) from error
     if not asked.isdecimal() or not int(asked):
-        raise InputError(f"--devices={asked}: must be a number of devices to simulate, or a TPU topology like v5e:16x16")
+        raise InputError(
+            f"--devices={asked}: must be a number of devices to simulate, or a TPU topology like v5e:16x16"
+        )
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", int(asked))
     return jax.devices()
@@ -166,9 +172,13 @@ def _data(config: Config, absent: bool) -> tuple[int, int]:
         if not absent:
             raise
         if config.data.examples is None or config.data.classes is None:
-            how = "devices that are not there can be checked without it, by config.data.examples and config.data.classes"
+            how = (
+                "devices that are not there can be checked without it, by config.data.examples and config.data.classes"
+            )
             raise InputError(f"{error}; {how}") from error
-        _say("data", f"not here; {config.data.examples:,} train pictures, {config.data.classes:,} classes by the config")
+        _say(
+            "data", f"not here; {config.data.examples:,} train pictures, {config.data.classes:,} classes by the config"
+        )
         return config.data.examples, config.data.classes
     classes = len(sources["train"].label_names)
     sizes = ", ".join(f"{len(source):,} {split} pictures" for split, source in sources.items())
@@ -221,8 +231,9 @@ def _time(
         state, metrics = compiled.step(state, zeros)
     jax.block_until_ready((state, metrics))
     seconds = (time.perf_counter() - start) / TIMED
-    pace = f"{seconds:.3g} s a step, {config.batch / seconds:,.0f} pictures a second, {flops / seconds / 1e12:,.2f} TFLOP/s"
-    _say("time", f"{pace} for each device; {_duration(seconds * total)} without reading, evaluating and saving")
+    pace = f"{seconds:.3g} s a step, {config.batch / seconds:,.0f} pictures a second"
+    rate = f"{flops / seconds / 1e12:,.2f} TFLOP/s on each device"
+    _say("time", f"{pace}, {rate}; {_duration(seconds * total)} without reading, evaluating and saving")
 
 
 def _duration(seconds: float) -> str:

@@ -1,11 +1,14 @@
 """What the devices send each other in one run of a program, read from the program as it was partitioned."""
 
+import collections
 import math
 import re
 from typing import NamedTuple
 
 KINDS = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective-permute")
 BITS = {"pred": 8, "s4": 4, "u4": 4, "bf16": 16} | {f"{kind}{bits}": bits for kind in "suf" for bits in (8, 16, 32, 64)}
+
+CALLED = r"(?:body|calls|to_apply|branch_computations)=\{?(%[^,\s}]+(?:, ?%[^,\s}]+)*)"
 
 
 class Instruction(NamedTuple):
@@ -21,44 +24,54 @@ def received(text: str) -> dict[str, int]:
 
     A collective among n devices is counted as a ring makes it: of a gathered array of B bytes a device receives
     B (n - 1) / n, of one that is reduced and scattered as much, of one that is reduced to all twice as much. What a
-    loop does counts as many times as it runs; of a conditional, all branches. An all-reduce of which each device goes
-    on with a part alone is a reduce-scatter, which is what the compilers of accelerators make of it.
+    loop does counts as often as it runs; of a conditional, all branches.
+
+    Two things are counted as the compilers of accelerators make them: an all-reduce of which each device goes on with
+    its part alone is a reduce-scatter, and all-reduces whose results are added are one, of the sum.
 
     Raises:
         ValueError: a loop doesn't say how often it runs, or a group of devices can't be read.
     """
     computations, entry = _parse(text)
-    return {kind: round(total) for kind, total in _of(entry, computations, {}).items() if total}
+    return {kind: round(total) for kind, total in _of(entry, computations, {}).items() if round(total)}
 
 
 def _of(name: str, computations: dict[str, list[Instruction]], known: dict[str, dict[str, float]]) -> dict[str, float]:
     if name in known:
         return known[name]
     totals = dict.fromkeys(KINDS, 0.0)
+    uses = collections.defaultdict(list)
     for instruction in computations[name]:
+        for operand in re.findall(r"%[\w.-]+", instruction.operands):
+            uses[operand].append(instruction.operation)
+    reduced = {}  # What all-reduces, or sums of them, moved.
+    for instruction in computations[name]:
+        operands = instruction.operands.split(", ")
         if instruction.operation in KINDS:
-            kind, total = _moved(instruction, computations[name])
+            kind, total = _moved(instruction, set(uses[instruction.name]))
             totals[kind] += total
-        called = re.findall(r"(?:body|calls|to_apply|branch_computations)=\{?(%[^,\s}]+(?:, ?%[^,\s}]+)*)", instruction.attributes)
+            if kind == "all-reduce" and len(uses[instruction.name]) == 1:
+                reduced[instruction.name] = total
+        elif instruction.operation == "add" and all(operand in reduced for operand in operands):
+            totals["all-reduce"] -= reduced[operands[0]]
+            reduced[instruction.name] = reduced[operands[1]]
         times = _trips(instruction, computations) if instruction.operation == "while" else 1
-        for inner in (part.strip() for names in called for part in names.split(",")):
-            for kind, total in _of(inner, computations, known).items():
-                totals[kind] += times * total
+        for inner in re.findall(CALLED, instruction.attributes):
+            for called in inner.split(","):
+                for kind, total in _of(called.strip(), computations, known).items():
+                    totals[kind] += times * total
     known[name] = totals
     return totals
 
 
-def _moved(instruction: Instruction, around: list[Instruction]) -> tuple[str, float]:
+def _moved(instruction: Instruction, uses: set[str]) -> tuple[str, float]:
     size, number = _bytes(instruction.shape), _group(instruction.attributes)
     kind, share = instruction.operation, (number - 1) / number
+    if kind == "collective-permute":
+        return kind, float(size)
     if kind == "all-reduce":
-        uses = [other for other in around if re.search(rf"{re.escape(instruction.name)}(?![\w.-])", other.operands)]
-        if uses and all(use.operation == "dynamic-slice" for use in uses):
-            return "reduce-scatter", size * share
-        return kind, 2 * size * share
-    if kind == "reduce-scatter":
-        return kind, size * number * share
-    return kind, float(size) if kind == "collective-permute" else size * share
+        return ("reduce-scatter", size * share) if uses == {"dynamic-slice"} else (kind, 2 * size * share)
+    return kind, size * share * (number if kind == "reduce-scatter" else 1)
 
 
 def _bytes(shape: str) -> int:

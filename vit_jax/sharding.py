@@ -19,7 +19,7 @@ from vit_jax.tree import map_named
 BATCH = ("data", "fsdp")
 
 # The first pattern found in a parameter's name decides how its last axes are split; what no rule names is small, and
-# every device has it whole. Optimizer state carries the names of the parameters it belongs to, so the same rules split it.
+# every device has it whole. Optimizer state carries the names of its parameters, so the same rules split it.
 RULES = (
     (r"attn/(query|key|value)/kernel", ("fsdp", "tensor", None)),
     (r"attn/(query|key|value)/bias", ("tensor", None)),
@@ -62,7 +62,9 @@ def spec_of(name: str, shape: tuple[int, ...], mesh: Mesh) -> P:
     rule = next((rule for pattern, rule in RULES if re.search(pattern, name)), ())[-len(shape) or None :]
     depth = len(shape) - len(rule)
     spec = [None] * depth
-    spec += [axis if axis and size % mesh.shape[axis] == 0 else None for axis, size in zip(rule, shape[depth:], strict=True)]
+    spec += [
+        axis if axis and size % mesh.shape[axis] == 0 else None for axis, size in zip(rule, shape[depth:], strict=True)
+    ]
     if "fsdp" in rule and "fsdp" not in spec:
         free = [i for i in range(depth, len(shape)) if spec[i] is None and shape[i] % mesh.shape["fsdp"] == 0]
         if free:
@@ -148,8 +150,8 @@ _gather.defvjp(_gather_forward, _gather_backward)
 def gather_when_read(model: nnx.Module, mesh: Mesh, dtype: jnp.dtype) -> None:
     """Turn, in place, the parameters of an abstract model that `fsdp` splits into such as are gathered when read.
 
-    Inside the scan over depth this gathers one block at a time, and gives back its gradient in parts. Left to itself, the
-    partitioner follows the parameters: it splits the width of every token, and each device computes the whole batch.
+    Inside the scan over depth this gathers one block at a time, and gives back its gradient in parts. Left to itself,
+    the partitioner follows the parameters: it splits every token's width, and each device computes the whole batch.
 
     Args:
         dtype: of the computation; parameters that the model only rounds to it are rounded before they travel.
@@ -164,4 +166,8 @@ def gather_when_read(model: nnx.Module, mesh: Mesh, dtype: jnp.dtype) -> None:
             continue
         whole = P(*(None if axis == "fsdp" else axis for axis in spec))
         rounded = dtype if re.search(ROUNDED, name) else parameter.dtype
-        setattr(nodes[path[:-1]], path[-1], Gathered(parameter.get_value(), devices=mesh, split=spec, whole=whole, rounded=rounded))
+        setattr(
+            nodes[path[:-1]],
+            path[-1],
+            Gathered(parameter.get_value(), devices=mesh, split=spec, whole=whole, rounded=rounded),
+        )

@@ -2,7 +2,7 @@
 
 python -m vit_jax.train --config=configs/digits.py --workdir=runs/digits [--config.optim.lr=3e-4 ...]
 
-The same command continues a run that was stopped. With --check it does everything short of training: see docs/scaling.md.
+The same command continues a run that was stopped. With --check it does everything short of training (docs/scaling.md).
 """
 
 import functools
@@ -103,7 +103,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--config", required=True, metavar="FILE.py[:ARG]", help="see configs/README.md")
     parser.add_argument("--workdir", required=True, type=Path, metavar="DIR", help="the run directory")
     parser.add_argument("--check", action="store_true", help="everything short of training; writes nothing")
-    parser.add_argument("--devices", metavar="N", help="with --check: for devices that are not there, see docs/scaling.md")
+    parser.add_argument(
+        "--devices", metavar="N", help="with --check: for devices that are not there, see docs/scaling.md"
+    )
     args, rest = parser.parse_known_args(argv)
     config = config_file.load(args.config, config_file.parse_overrides(rest))
     if args.devices is not None and not args.check:
