@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
+from benchmark import main
 from PIL import Image
 
-from scripts.benchmark import main
 from vit_jax.errors import InputError
 
 

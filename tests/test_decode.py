@@ -158,6 +158,34 @@ def test_stopping_below_the_crop_changes_no_pixel(subsampling, progressive):
         np.testing.assert_array_equal(rows[:bottom], full[:bottom])
 
 
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0", "grey"])
+@pytest.mark.parametrize("blocks", [1, 5, 25])
+def test_cutting_out_the_segments_of_a_crop_changes_no_pixel(subsampling, blocks):
+    # 25 blocks of 16 pixels (50 of 8) a row; the last row and column of blocks are partly filled.
+    picture, exif = photo(299, 395), Image.Exif()
+    exif[0x0112] = 6
+    mode = {"exif": exif} if subsampling == "grey" else {"exif": exif, "subsampling": subsampling}
+    picture = picture[..., 0] if subsampling == "grey" else picture
+    plain, marked = (encoded(picture, "JPEG", **mode, restart_marker_blocks=each) for each in (0, blocks))
+    rng, saved = np.random.default_rng(0), 0
+    for _ in range(30):
+        height, width = rng.integers(40, (395, 299))
+        box = Box(int(rng.integers(396 - height)), int(rng.integers(300 - width)), int(height), int(width))
+        pixels = [decode(data, (64, 64), 3, lambda height, width, box=box: box, fast=True) for data in (plain, marked)]
+        np.testing.assert_array_equal(*pixels, err_msg=str(box))
+        stored = Box(box.left, box.top, box.width, box.height)
+        saved += len(jpeg.cut(marked, jpeg.read_header(marked), stored)[0]) < len(marked) / 2
+    assert saved > 5
+
+
+def test_a_jpeg_with_a_missing_restart_marker_is_not_cut():
+    marked = encoded(photo(160, 160), "JPEG", restart_marker_blocks=1)
+    damaged = marked.replace(b"\xff\xd3", b"\x12\x34", 1)
+    box = Box(16, 16, 32, 32)
+    assert jpeg.cut(damaged, jpeg.read_header(damaged), box)[0] is damaged
+    assert jpeg.cut(marked, jpeg.read_header(marked), box)[0] is not marked
+
+
 @pytest.mark.parametrize("box", [Box(0, 0, 300, 400), Box(31, 57, 200, 140), Box(150, 200, 150, 200)])
 @pytest.mark.parametrize("fast", [False, True])
 def test_a_crop_decoded_small_shows_the_same(box, fast):

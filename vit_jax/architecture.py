@@ -37,6 +37,7 @@ class Model:
             costs nothing (Oquab et al., 2024). Then every block has the rate `drop_path`, and of every 16 pictures
             of a batch, in its order, exactly so many are dropped as comes nearest to it.
         head_bias: initial bias of the head; -10 for the sigmoid loss over many classes, as in Steiner et al. (2022).
+        attention: how it is computed; "auto": fused by cuDNN on GPUs in half precision where that runs, else by XLA.
         dtype: of the computation; parameters are float32 always. "auto": bfloat16 on accelerators, float32 on CPU.
         remat: what the backward pass computes again to save memory: nothing; all in a block but its matrix products
             with parameters ("dots"); everything in a block ("full"). Changes memory and speed, results by rounding.
@@ -68,6 +69,7 @@ class Model:
     drop_path: float = 0.0
     drop_path_subset: bool = False
     head_bias: float = 0.0
+    attention: Literal["auto", "xla", "cudnn"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     remat: Literal["none", "dots", "full"] = "none"
     unroll: int = 1

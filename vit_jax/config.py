@@ -190,7 +190,7 @@ class Config:
 
 # What may change between the runs of one experiment: it alters how the run is computed, never what comes out.
 EXECUTION = (
-    *("mesh", "accumulate", "model.remat", "model.unroll", "keep", "max_skipped"),
+    *("mesh", "accumulate", "model.remat", "model.unroll", "model.attention", "keep", "max_skipped"),
     *("data.path", "data.threads", "data.cache_mb", "data.max_bad", "data.examples", "data.classes"),
 )
 

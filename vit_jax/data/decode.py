@@ -113,6 +113,8 @@ def _decode_jpeg(
     left = width - left - box_width if mirrored else left
     box = Box(left, top, box_width, box_height) if transposed else Box(top, left, box_height, box_width)
     size = image_size[::-1] if transposed else image_size
+    if fast:
+        data, header, box = jpeg.cut(data, header, box)
     pixels = jpeg.decode_rows(data, header, box.top + box.height, shrink, channels, fast)
     # Decoders scale by eighths, rounding the size up.
     scale = round(8 * pixels.shape[1] / header.width) / 8
@@ -130,7 +132,8 @@ def _resize(
     if pixels.shape[:2] == image_size and box == (0, 0, height, width):
         return pixels
     if fast:
-        top, left = round(box.top), round(box.left)
+        # Halves go up, not to even: wherever the picture was cut, the same pixels are used.
+        top, left = int(box.top + 0.5), int(box.left + 0.5)
         part = pixels[top : top + max(1, round(box.height)), left : left + max(1, round(box.width))]
         factor = int(min(part.shape[0] / image_size[0], part.shape[1] / image_size[1]))
         if factor >= 2:  # Two pixels a side are all that linear interpolation looks at.

@@ -28,24 +28,29 @@ def shard_name(split: str, shard: int, shards: int) -> str:
 
 
 class RecordsSource:
-    """A split of a prepared data set: `shards` files, record i in file i % shards."""
+    """A split of a prepared data set: `shards` files, record i in file i % shards; each is opened when first read."""
 
     def __init__(self, files: list[Path], labels: np.ndarray, label_names: tuple[str, ...]):
-        from array_record.python.array_record_data_source import ArrayRecordDataSource
-
         self.labels, self.label_names = labels.astype(np.int32), label_names
-        self._shards = len(files)
-        counts = [len(labels[shard :: self._shards]) for shard in range(self._shards)]
-        # With its number of records told, a file is opened when it is first read.
-        self._starts = np.cumsum([0, *counts])
-        self._records = ArrayRecordDataSource([f"{file}[0:{count}]" for file, count in zip(files, counts, strict=True)])
+        self._files, self._readers = files, {}
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> Record:
-        record = self._records[int(self._starts[index % self._shards]) + index // self._shards]
+        place, shard = divmod(index, len(self._files))
+        reader = self._readers.get(shard) or self._readers.setdefault(shard, _open(self._files[shard]))
+        record = reader.read([place])[0]
         return Record(record[LABEL.size :], LABEL.unpack_from(record)[0])
+
+
+def _open(file: Path) -> Any:
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    # A picture with one call, in half the time of ArrayRecordDataSource, which reads 32 KiB a call.
+    return ArrayRecordReader(
+        str(file), options="readahead_buffer_size:0,max_parallelism:0", file_reader_buffer_size=2**18
+    )
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,57 @@
+"""Every way to compute attention, forward and backward, at the lengths that ViTs have."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from bench.report import describe_machine, seconds_of, take_turns, tell
+
+from vit_jax.errors import InputError, Parser
+from vit_jax.models.attention import IMPLEMENTATIONS, trouble_with
+
+
+def main(argv: list[str]) -> None:
+    """Read the command line and measure."""
+    parser = Parser("Milliseconds of attention by implementation and length.")
+    parser.add_argument("--tokens", default="50,196,197,201,577", metavar="N,N,...")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--heads", type=int, default=6)
+    parser.add_argument("--head_dim", type=int, default=64)
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--rounds", type=int, default=7, help="turns; figures are medians (default: 7)")
+    parser.add_argument("--seconds", type=float, default=0.3, help="of each turn, about (default: 0.3)")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="add the table to a page")
+    args = parser.parse_args(argv)
+    try:
+        lengths = [int(length) for length in args.tokens.split(",")]
+    except ValueError as error:
+        raise InputError(f"--tokens={args.tokens!r}: must be numbers with commas between, such as 196,197") from error
+    print(describe_machine(), flush=True)
+    tell([row for tokens in lengths for row in _measure(tokens, args)], args.json, args.markdown)
+
+
+def _measure(tokens: int, args: Any) -> list[dict[str, Any]]:
+    shape = (args.batch, tokens, args.heads, args.head_dim)
+    inputs = [jax.random.normal(jax.random.key(i), shape, args.dtype) for i in range(3)]
+    facts = (tokens, tokens, args.heads, args.head_dim, args.dtype, False)
+    names = [name for name in IMPLEMENTATIONS if not trouble_with(name, *facts)]
+    forward, both = {}, {}
+    for name in names:
+        attend = functools.partial(IMPLEMENTATIONS[name], bias=None)
+        gradients = jax.grad(lambda *inputs, attend=attend: attend(*inputs).astype(jnp.float32).sum(), (0, 1, 2))
+        forward[name] = seconds_of(functools.partial(jax.jit(attend), *inputs), args.seconds)
+        both[name] = seconds_of(functools.partial(jax.jit(gradients), *inputs), args.seconds)
+    forward, both = take_turns(forward, args.rounds), take_turns(both, args.rounds)
+    return [
+        {
+            "tokens": tokens,
+            "dtype": args.dtype,
+            "by": name,
+            "forward ms": 1e3 * forward[name],
+            "forward and backward ms": 1e3 * both[name],
+        }
+        for name in names
+    ]

@@ -1,0 +1,167 @@
+"""Pictures a second of a training step and of a forward pass, on random pictures, beside timm's if asked."""
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from bench.report import describe_machine, measure_ceiling, seconds_of, take_turns, tell
+
+from vit_jax.architecture import Model
+from vit_jax.config import Config, MeshShape, Optim
+from vit_jax.errors import InputError, Parser
+from vit_jax.experiment import build_experiment
+from vit_jax.models.layers import compute_dtype
+from vit_jax.sharding import batch_rows, make_mesh, place_batch
+
+NUM_CLASSES = 1000
+TIMM_SIZES = {"Ti": "tiny", "S": "small", "B": "base", "L": "large", "H": "huge"}
+
+
+class Ours:
+    """One step of ours: compiled, ready to run, and what it costs."""
+
+    def __init__(self, config: Config, train: bool):
+        start = time.perf_counter()
+        mesh = make_mesh(config.mesh)
+        experiment = build_experiment(config, mesh, NUM_CLASSES, examples=1_281_167)
+        rng = np.random.default_rng(0)
+        images = rng.integers(0, 256, (config.batch, *config.height_width(), 3), dtype=np.uint8)
+        batch = {"image": images, "label": rng.integers(0, NUM_CLASSES, config.batch, dtype=np.int32)}
+        batch = place_batch(batch, batch_rows(config.batch, mesh), config.batch, mesh)
+        self.state = experiment.init(jax.random.key(0))
+        if train:
+            step = experiment.train_step.lower(self.state, batch).compile()
+        else:
+            step = jax.jit(experiment.eval_step).lower(self.state.params, batch).compile()
+
+        def run() -> Any:
+            if not train:
+                return step(self.state.params, batch)
+            self.state, metrics = step(self.state, batch)
+            return metrics
+
+        self.run = run
+        jax.block_until_ready(run())
+        self.first = time.perf_counter() - start
+
+
+class Timm:
+    """timm's step in a process of its own."""
+
+    def __init__(self, python: str, what: str, config: Config, compiled: bool):
+        size, _, patch = config.model.name.partition("/")
+        if size not in TIMM_SIZES:
+            raise InputError(f"--vs=timm: timm has no {config.model.name!r}; choose a size of {', '.join(TIMM_SIZES)}")
+        name = f"vit_{TIMM_SIZES[size]}_patch{patch}_224"
+        peer = Path(__file__).with_name("timm_peer.py")
+        options = [what, name, f"--batch={config.batch}", f"--image_size={config.image_size}"]
+        command = [python, str(peer), *options, *(["--compile"] if compiled else [])]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.facts = self._answer()
+        self.first = self.facts["first"]
+        self._number = 1
+
+    def _answer(self) -> Any:
+        line = self._process.stdout.readline()
+        if not line:
+            raise InputError("--vs=timm: its process ended, see above; --peer=PYTHON names a Python that has timm")
+        return json.loads(line)
+
+    def ask(self, number: int) -> float:
+        """Return the seconds a step over `number` steps."""
+        print(number, file=self._process.stdin, flush=True)
+        return self._answer() / number
+
+    def measure(self, seconds: float) -> Callable[[], float]:
+        """Return a function that measures the seconds a step, over about so many seconds."""
+        number = max(1, round(seconds / self.ask(1)))
+        return lambda: self.ask(number)
+
+    def close(self) -> int | None:
+        """End the process; return the bytes of device memory it took at its peak."""
+        self._process.stdin.close()
+        return self._answer()["peak"]
+
+
+def forward_flops(config: Config) -> float:
+    """Return the FLOPs of a forward pass of one picture: two for each product of the matrix multiplications."""
+    from vit_jax.models.variants import resolve
+
+    model, (height, width) = resolve(config.model), config.height_width()
+    patches = (height // model.patch) * (width // model.patch)
+    tokens = patches + model.registers + (model.class_token is not False and model.pool == "token")
+    block = tokens * (4 * model.width**2 + 2 * model.width * model.mlp_dim) + 2 * tokens**2 * model.width
+    return 2 * (patches * model.patch**2 * 3 * model.width + model.depth * block + model.width * NUM_CLASSES)
+
+
+def _run(what: str, argv: list[str]) -> None:
+    parser = Parser(f"Pictures a second: {what}.")
+    parser.add_argument("--model", action="append", metavar="NAME", help="may be repeated (default: S/16)")
+    parser.add_argument("--batch", type=int, default=16, help="pictures in a step, over all devices (default: 16)")
+    parser.add_argument("--image_size", type=int, default=224, metavar="PIXELS")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a key of config.model")
+    parser.add_argument("--vs", choices=["timm"], help="take turns with it: eager, and by torch.compile")
+    parser.add_argument("--peer", default=sys.executable, metavar="PYTHON", help="one that has PyTorch and timm")
+    parser.add_argument("--rounds", type=int, default=7, help="turns; figures are medians (default: 7)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each turn, about (default: 2)")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="add the table to a page")
+    args = parser.parse_args(argv)
+    if args.vs and shutil.which(args.peer) is None:
+        raise InputError(f"--peer={args.peer}: no such Python")
+    print(describe_machine(), flush=True)
+    rows = []
+    for name in args.model or ["S/16"]:
+        rows += _compare(what, name, args)
+    tell(rows, args.json, args.markdown)
+
+
+def _compare(what: str, name: str, args: Any) -> list[dict[str, Any]]:
+    model = {"name": name, **dict(each.split("=", 1) for each in args.set)}
+    config = Config(batch=args.batch, image_size=args.image_size, optim=Optim(lr=1e-4, weight_decay=0.1, clip=None))
+    config = dataclasses.replace(config, model=Model(**model), mesh=MeshShape())
+    ceiling = measure_ceiling(str(compute_dtype(config.model))) * jax.device_count()
+    ours = Ours(config, what == "train")
+    peers = {f"timm {how}": how == "compiled" for how in ("eager", "compiled")} if args.vs else {}
+    peers = {peer: Timm(args.peer, what, config, compiled) for peer, compiled in peers.items()}
+    contenders = {"vit_jax": seconds_of(ours.run, args.seconds)}
+    contenders |= {peer: process.measure(args.seconds) for peer, process in peers.items()}
+    seconds = take_turns(contenders, args.rounds)
+    flops = forward_flops(config) * args.batch * (3 if what == "train" else 1)
+    memory = jax.local_devices()[0].memory_stats() or {}
+    peaks = {"vit_jax": memory.get("peak_bytes_in_use")} | {peer: process.close() for peer, process in peers.items()}
+    firsts = {"vit_jax": ours.first} | {peer: process.first for peer, process in peers.items()}
+    return [
+        {
+            "what": what,
+            "model": name,
+            "image": args.image_size,
+            "batch": args.batch,
+            "by": by,
+            "ms": 1e3 * each,
+            "images/s": args.batch / each,
+            "times ours": seconds["vit_jax"] / each,
+            "utilisation": flops / each / ceiling,
+            "peak GiB": peaks[by] and peaks[by] / 2**30,
+            "first step s": firsts[by],
+        }
+        for by, each in seconds.items()
+    ]
+
+
+def train(argv: list[str]) -> None:
+    """Measure forward, backward and AdamW."""
+    _run("train", argv)
+
+
+def infer(argv: list[str]) -> None:
+    """Measure the forward pass."""
+    _run("infer", argv)

@@ -1,0 +1,86 @@
+"""What benchmarks share: taking turns, medians, and how figures are told."""
+
+import datetime
+import importlib.metadata
+import json
+import platform
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def take_turns(contenders: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
+    """Return the median of what each contender measures, run one after the other `rounds` times.
+
+    What else the machine does then slows all of them alike.
+    """
+    measured = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, run in contenders.items():
+            measured[name].append(run())
+    return {name: statistics.median(values) for name, values in measured.items()}
+
+
+def seconds_of(run: Callable[[], Any], seconds: float) -> Callable[[], float]:
+    """Return a function that measures the seconds a call, over as many as take about `seconds`."""
+    jax.block_until_ready(run())
+    start = time.perf_counter()
+    jax.block_until_ready(run())
+    number = max(1, round(seconds / (time.perf_counter() - start)))
+
+    def measure() -> float:
+        start = time.perf_counter()
+        for _ in range(number):
+            result = run()
+        jax.block_until_ready(result)
+        return (time.perf_counter() - start) / number
+
+    return measure
+
+
+def measure_ceiling(dtype: str, rounds: int = 5) -> float:
+    """Return the FLOP/s of one large matrix product on one device: what utilisation is measured against."""
+    side = 2048 if jax.default_backend() == "cpu" else 8192
+    left, right = (jax.random.normal(jax.random.key(i), (side, side), dtype) for i in range(2))
+    product = jax.jit(jnp.matmul)
+    return 2 * side**3 / take_turns({"": seconds_of(lambda: product(left, right), 0.2)}, rounds)[""]
+
+
+def describe_machine() -> str:
+    """Return the device and the versions that a figure depends on."""
+    device = jax.devices()[0]
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("jax", "flax", "optax")]
+    kind = platform.machine() if device.platform == "cpu" else device.device_kind
+    return (
+        f"{jax.device_count()} x {device.platform} ({kind}), {', '.join(versions)}, Python {platform.python_version()}"
+    )
+
+
+def tell(rows: list[dict[str, Any]], json_file: Path | None = None, markdown: Path | None = None) -> None:
+    """Print a table of rows with the same keys; write them as JSON, and add them to a page of `benchmarks/results/`."""
+    names = list(rows[0])
+    cells = [[_shown(row[name]) for name in names] for row in rows]
+    widths = [max(len(text) for text in column) for column in zip(names, *cells, strict=True)]
+    for line in (names, *cells):
+        print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)))
+    command = shlex.join(["python", "scripts/benchmark.py", *sys.argv[1:]])
+    facts = {"date": str(datetime.date.today()), "machine": describe_machine(), "command": command}
+    if json_file is not None:
+        json_file.write_text(json.dumps(facts | {"rows": rows}, indent=1) + "\n")
+    if markdown is not None:
+        table = [" | ".join(line) for line in (names, ["---"] * len(names), *cells)]
+        with markdown.open("a") as file:
+            print(f"\n{facts['date']}, {facts['machine']}\n\n    {command}\n", *table, sep="\n", file=file)
+
+
+def _shown(value: Any) -> str:
+    if not isinstance(value, float):
+        return "" if value is None else str(value)
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

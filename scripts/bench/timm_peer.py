@@ -1,0 +1,93 @@
+"""timm on the same work: a process of its own, under any Python that has PyTorch and timm, that measures when asked.
+
+Reads lines "N", runs N times and writes the seconds it took; without more lines it ends.
+"""
+
+import argparse
+import json
+import sys
+import time
+
+import timm
+import torch
+
+parser = argparse.ArgumentParser()
+parser.add_argument("what", choices=["train", "infer"])
+parser.add_argument("model")
+parser.add_argument("--batch", type=int, required=True)
+parser.add_argument("--image_size", type=int, required=True)
+parser.add_argument("--compile", action="store_true")
+args = parser.parse_args()
+
+device = "cuda" if torch.cuda.is_available() else "cpu"
+train = args.what == "train"
+torch.manual_seed(0)
+torch.set_float32_matmul_precision("high")
+images = torch.randn(args.batch, 3, args.image_size, args.image_size, device=device)
+labels = torch.randint(1000, (args.batch,), device=device)
+
+
+def build():
+    model = timm.create_model(args.model, img_size=args.image_size, num_classes=1000).to(device).train(train)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.1, fused=True) if train else None
+    if not train and device == "cuda":
+        model = model.bfloat16()
+    forward = torch.compile(model, mode="max-autotune-no-cudagraphs" if train else None) if args.compile else model
+    inputs = images if train or device == "cpu" else images.bfloat16()
+
+    def step():
+        if not train:
+            with torch.inference_mode():
+                return forward(inputs)
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            loss = torch.nn.functional.cross_entropy(forward(inputs), labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step
+
+
+def run(step, number):
+    start = time.perf_counter()
+    for _ in range(number):
+        result = step()
+    result.float().sum().item()  # Waits for the device.
+    return time.perf_counter() - start
+
+
+def fastest_backend():
+    """Return PyTorch's quickest attention for this work, found by trying."""
+    if device == "cpu":
+        return None
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    seconds = {}
+    for backend in (SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION):
+        torch._dynamo.reset()
+        with sdpa_kernel(backend):
+            try:
+                step = build()
+                run(step, 3)
+                seconds[backend] = run(step, 5)
+            except RuntimeError as error:
+                print(f"{backend}: {error}", file=sys.stderr)
+    backend = min(seconds, key=seconds.get)
+    torch._dynamo.reset()
+    sdpa_kernel(backend).__enter__()
+    return backend.name
+
+
+backend = fastest_backend()
+step = build()
+begin = time.perf_counter()
+run(step, 1)
+first = time.perf_counter() - begin
+run(step, 2)
+versions = {"torch": torch.__version__, "timm": timm.__version__}
+print(json.dumps({"first": first, "attention": backend, "threads": torch.get_num_threads(), **versions}), flush=True)
+for line in sys.stdin:
+    print(run(step, int(line)), flush=True)
+peak = torch.cuda.max_memory_allocated() if device == "cuda" else None
+print(json.dumps({"peak": peak}), flush=True)
