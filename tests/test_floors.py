@@ -19,6 +19,7 @@ FLOORS = [
     ("step", "evaluators"),
     ("checkpoint", "experiment"),
     ("weights",),
+    ("pretrained",),
     ("check",),
     ("train", "evaluate", "predict"),
 ]

@@ -110,7 +110,7 @@ def test_a_representation_layer_goes_with_its_head():
         ("vit_token", {"depth": 1}, r"unexpected \(16\): Transformer/encoderblock_1/LayerNorm_0/bias, "),
         ("vit_token", {"depth": 5}, r"missing \(48\): Transformer/encoderblock_\{2\.\.4\}/LayerNorm_0/scale, "),
         ("vit_token", {"width": 48}, r"misshaped .*cls \(1, 1, 32\), wanted \(1, 1, 48\)"),
-        ("vit_token", {"name": "S/16"}, r"missing \(160\): .*encoderblock_\{2\.\.11\}.*; misshaped .*wanted \(384,"),
+        ("vit_token", {"name": "S/16"}, r"holds 'custom/16', not 'S/16' \(width 32, not 384, depth 2, not 12, mlp_dim"),
         ("timm_token", {"registers": 2}, r"missing \(1\): reg_token; misshaped .*pos_embed \(1, 17, 32\), wanted"),
         ("hf_vit", {"pool": "gap", "class_token": False}, r"unexpected \(1\): vit.embeddings.cls_token; misshaped"),
         (

@@ -120,6 +120,11 @@ class Config:
     """One experiment.
 
     Attributes:
+        init: weights to start from, whatever `vit_jax.load` takes: a path, "https://", "gs://", "hf://org/name" or a
+            run directory; None: drawn from the seed. `model.name` must be theirs ("custom/16" leaves the sizes to
+            them), and the rest of the architecture is, wherever `model` has its defaults. Positions are resized to
+            `image_size`; the head is new, of zeros, unless they are a run of the same classes. They are opened once: a
+            run with a checkpoint needs them no more.
         batch: pictures in the global batch of a step.
         accumulate: parts that a batch is cut into, done one after the other to save memory; the update is that of the
             whole batch, but dropout and stochastic depth draw anew for each part.
@@ -131,7 +136,6 @@ class Config:
         loss: cross-entropy over the classes, or one for each class against all others ("sigmoid"; summed over the
             classes, as in Beyer et al., 2020).
         label_smoothing: part of a target that is spread over all classes, in [0, 1) (Szegedy et al., 2016).
-        init: weights to start from; anything that `vit_jax.load` reads. None: drawn from the seed.
         ema: decay per step, in (0, 1), of a moving average of the parameters, which then is what is evaluated and
             loaded; in step k it is at most (1 + k) / (10 + k). None: no average.
         max_skipped: updates that may be left out, because the loss or the gradient is not finite, before the run stops.

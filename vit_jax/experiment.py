@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import optax
@@ -25,6 +25,7 @@ class Experiment(NamedTuple):
     Attributes:
         shapes: shape, dtype and sharding of every array of the state.
         init: from a key to the state before the first update; it is born sharded: no device holds more than its part.
+        start: from parameters, which are gone then, to the state before the first update.
         train_step: jitted; the state it is given is gone.
         eval_step: from parameters and a batch to logits.
     """
@@ -33,6 +34,7 @@ class Experiment(NamedTuple):
     schedule: optax.Schedule
     shapes: State
     init: Callable[[jax.Array], State]
+    start: Callable[[Any], State]
     train_step: Callable[[State, Batch], tuple[State, Metrics]]
     eval_step: Callable[..., jax.Array]
 
@@ -50,8 +52,11 @@ def build_experiment(config: Config, mesh: Mesh, num_classes: int, examples: int
     params = jax.eval_shape(draw, key)
     optimizer, trained = build_optimizer(config.optim, params), trained_names(config.optim, params)
 
+    def start(params: Any) -> State:
+        return init_state(params, optimizer, trained, average=config.ema is not None)
+
     def init(key: jax.Array) -> State:
-        return init_state(draw(key), optimizer, trained, average=config.ema is not None)
+        return start(draw(key))
 
     shapes = jax.eval_shape(init, key)
     shardings = tree_shardings(shapes, mesh)
@@ -65,6 +70,7 @@ def build_experiment(config: Config, mesh: Mesh, num_classes: int, examples: int
         schedule=schedule,
         shapes=with_shardings(shapes, shardings),
         init=jax.jit(init, out_shardings=shardings),
+        start=jax.jit(start, donate_argnums=0, out_shardings=shardings),
         train_step=train_step,
         eval_step=make_eval_step(graph),
     )

@@ -20,6 +20,7 @@ from vit_jax.errors import InputError, Parser, run_command
 from vit_jax.evaluators import build_evaluators
 from vit_jax.experiment import build_experiment
 from vit_jax.metrics import Clock, Progress, Writer
+from vit_jax.pretrained import place_params, start_from
 from vit_jax.sharding import batch_rows, make_mesh, place_batch
 
 
@@ -37,6 +38,7 @@ def train(config: Config, workdir: Path) -> None:
     place = functools.partial(place_batch, rows=rows, batch=config.batch, mesh=mesh)
     sources = data.open_sources(config)
     label_names = sources["train"].label_names
+    config, weights = start_from(config, label_names, workdir)
     experiment = build_experiment(config, mesh, len(label_names), len(sources["train"]))
     if config.model.pool == "none":
         raise InputError("config.model.pool='none' has logits for each token, not for a picture; use token, gap or map")
@@ -51,10 +53,14 @@ def train(config: Config, workdir: Path) -> None:
     # State.
     plan = experiment.plan
     checkpoints = Checkpoints(workdir, config.keep)
-    if checkpoints.latest() is None:
-        state = experiment.init(jax.random.key(config.seed))
-    else:
+    if checkpoints.latest() is not None:
         state = checkpoints.restore(experiment.shapes)
+    elif weights is not None:
+        state = experiment.start(place_params(weights.params, experiment.shapes.params))
+        say(weights.told)
+    else:
+        state = experiment.init(jax.random.key(config.seed))
+    del weights  # A copy of the parameters in the host's memory.
     first = int(state.step)
     axes = " x ".join(f"{name} {size}" for name, size in mesh.shape.items())
     say(f"{config.model.name}: {tree.count(state.params):,} parameters on {jax.devices()[0].platform}, {axes} devices")

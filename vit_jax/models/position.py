@@ -7,6 +7,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -34,9 +35,12 @@ def num_prefix(config: Model) -> int:
 
 
 def resample(
-    table: Float[Array, "*layers rows columns dim"], new: Grid, method: Method
+    table: Float[Array, "*layers rows columns dim"] | Float[np.ndarray, "*layers rows columns dim"],
+    new: Grid,
+    method: Method,
 ) -> Float[Array, "*layers new_rows new_columns dim"]:
     """Resample a table, or each layer's, to another grid; the identity where it has that grid already."""
+    table = jnp.asarray(table)
     if table.shape[-3:-1] == new:
         return table
     if table.ndim == 4:

@@ -5,20 +5,21 @@ import json
 import os
 import pathlib
 import warnings
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import safetensors
 from flax import nnx
 
 from vit_jax import tree
 from vit_jax.architecture import Model, height_width
-from vit_jax.config import from_dict
+from vit_jax.config import MeshShape, from_dict
 from vit_jax.errors import InputError, nearest
 from vit_jax.models import BiT, ViT, abstract_model, init_params
 from vit_jax.models.variants import Size, name_of, resolve
+from vit_jax.sharding import make_mesh
 from vit_jax.weights import big_vision, bit, files, google, huggingface, timm
 from vit_jax.weights.fetch import fetch
 from vit_jax.weights.holds import refuse
@@ -31,6 +32,11 @@ ENDINGS = {".npz": "google", ".safetensors": "timm", "": "huggingface"}
 # Transformers' classifier leaves out.
 NO_WEIGHTS = r"(opt|chrono|extra)/.*|(vit\.)?pooler\..*"
 HEAD = r"(params/)?(resnet/)?head/.*|head\..*|classifier\..*"
+# What a model's name says.
+SIZE_KEYS = ("patch", *Size._fields, "resnet", "resnet_width")
+
+# From an array to where it is to lie.
+Put = Callable[[np.ndarray], Any]
 
 
 def load(
@@ -42,6 +48,7 @@ def load(
     resample: Literal["bilinear", "bicubic"] = "bilinear",
     grid: tuple[int, int] | None = None,
     strict: bool = True,
+    host: bool = False,
     **overrides,
 ) -> ViT | BiT:
     """Return the model that a weight file holds, its architecture read off the file.
@@ -55,6 +62,7 @@ def load(
         resample: how positions follow, here and in calls with pictures of another size.
         grid: (rows, columns) of the file's positions, where they are no square and the file doesn't say.
         strict: False takes what fits, leaves the rest as initialised and warns of it.
+        host: True leaves the parameters in the host's memory, as NumPy arrays: a model too large for one device.
         overrides: fields of `vit_jax.architecture.Model` that the file doesn't say or that are to differ, such as
             `num_heads=6`, `gelu="tanh"` or `dtype="bfloat16"`.
 
@@ -63,10 +71,11 @@ def load(
     """
     path = fetch(where)
     overrides |= {"resample": resample}
+    put = np.asarray if host else _on_device
     if (path / "run.json").is_file():
-        model = _from_run(path, num_classes, overrides)
+        model = _from_run(path, num_classes, put, strict, overrides)
     else:
-        model = _from_file(path, str(where), num_classes, grid, strict, overrides)
+        model = _from_file(path, str(where), num_classes, put, grid, strict, overrides)
     if image_size is not None or patch is not None:
         model.resize(model.image_size if image_size is None else height_width(image_size), patch)
     return model
@@ -102,16 +111,36 @@ def save(model: ViT | BiT, where: str | os.PathLike, format: str | None = None) 
     FORMATS[format].write(path, write(FORMATS[format].rules(model.config), params), model)
 
 
-def _from_run(path: pathlib.Path, num_classes: int | None, overrides: dict) -> ViT | BiT:
-    from vit_jax.checkpoint import load_model  # Orbax and Grain are slow to import, and only run directories need them.
+def _on_device(array: np.ndarray) -> jax.Array:
+    # One copy, made before the next begins: `jnp.asarray` makes two.
+    return jax.device_put(array).block_until_ready()
 
-    model, _ = load_model(path)
-    facts = {"config": _configured(model.config, overrides, str(path)), "num_classes": num_classes or model.num_classes}
-    target = abstract_model(**facts, image_size=model.image_size, channels=model.channels)
-    graph, state = nnx.split(target)
-    shapes, params = tree.flatten(nnx.to_pure_dict(state)), tree.flatten(nnx.to_pure_dict(nnx.split(model)[1]))
-    if num_classes:
-        params |= {name: jnp.zeros(shape.shape) for name, shape in shapes.items() if name.startswith("head/")}
+
+def _host() -> jax.Device:
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:  # $JAX_PLATFORMS leaves the CPU out.
+        return jax.local_devices()[0]
+
+
+def _from_run(path: pathlib.Path, num_classes: int | None, put: Put, strict: bool, overrides: dict) -> ViT | BiT:
+    # Orbax and Grain are slow to import, and only run directories need them.
+    from vit_jax.checkpoint import load_params, read_facts
+
+    run, label_names = read_facts(path)
+    facts = run.model_facts(len(label_names))
+    mesh = make_mesh(MeshShape(), [_host()])
+    params = {name: put(np.asarray(array)) for name, array in tree.flatten(load_params(path, facts, mesh)).items()}
+    found = resolve(run.model)
+    facts |= {
+        "config": configured(found, overrides, str(path), strict),
+        "num_classes": len(label_names) if num_classes is None else num_classes,
+    }
+    graph, state = nnx.split(abstract_model(**facts))
+    shapes = tree.flatten(nnx.to_pure_dict(state))
+    if num_classes is not None:
+        params = {name: array for name, array in params.items() if name in shapes or not name.startswith("pre_logits/")}
+        params |= _new_head(shapes, facts["config"], put)
     if differing := sorted(
         name
         for name in shapes.keys() | params.keys()
@@ -122,7 +151,13 @@ def _from_run(path: pathlib.Path, num_classes: int | None, overrides: dict) -> V
 
 
 def _from_file(
-    path: pathlib.Path, where: str, num_classes: int | None, grid: tuple[int, int] | None, strict: bool, overrides: dict
+    path: pathlib.Path,
+    where: str,
+    num_classes: int | None,
+    put: Put,
+    grid: tuple[int, int] | None,
+    strict: bool,
+    overrides: dict,
 ) -> ViT | BiT:
     arrays, notes = _open(path, rf"{NO_WEIGHTS}|{HEAD}" if num_classes is not None else NO_WEIGHTS)
     format = next((module for module in FORMATS.values() if module.matches(arrays)), None)
@@ -143,9 +178,7 @@ def _from_file(
         facts["num_classes"] = num_classes
     if facts["num_classes"] is None:
         raise InputError(f"{where}: has no head; give num_classes= for a new one")
-    facts["config"] = _configured(facts["config"], overrides, where)
-    if (facts["config"].patch is None) != (format is bit):
-        raise InputError(f"{where}: does not hold a model of the kind of {facts['config'].name!r}")
+    facts["config"] = configured(facts["config"], overrides, where, strict)
 
     model = abstract_model(**facts)
     graph, state = nnx.split(model)
@@ -153,7 +186,7 @@ def _from_file(
     table = format.rules(facts["config"], arrays)
     new_head = {name for name in shapes if num_classes and name.startswith("head/")}
     kept = {name: shape for name, shape in shapes.items() if name not in new_head}
-    params, problems = read(table, arrays, kept)
+    params, problems = read(table, arrays, kept, put)
     if num_classes:
         # A representation layer that the model is not to have goes with the head it was made for.
         problems.unexpected[:] = [name for name in problems.unexpected if not name.startswith("pre_logits/")]
@@ -162,7 +195,8 @@ def _from_file(
         if strict:
             raise InputError(message)
         warnings.warn(message, stacklevel=3)
-    params |= {name: jnp.zeros(shapes[name].shape) for name in new_head}
+    if num_classes:
+        params |= _new_head(shapes, facts["config"], put)
     if len(params) < len(shapes):
         params = tree.flatten(init_params(jax.random.key(0), **facts)) | params
     return nnx.merge(graph, tree.map_named(lambda name, _: params[name], nnx.to_pure_dict(state)))
@@ -188,15 +222,46 @@ def _open(path: pathlib.Path, skip: str) -> tuple[dict[str, np.ndarray], dict]:
     return arrays, notes
 
 
-def _configured(config: Model, overrides: dict, where: str) -> Model:
-    values = dataclasses.asdict(config)
+def configured(found: Model, overrides: dict, where: str, strict: bool = True) -> Model:
+    """Return the resolved config of the weights of `where`, some fields of it overridden.
+
+    Args:
+        strict: where a name is among the overrides, its sizes must be those of the weights.
+
+    Raises:
+        InputError: an override is unknown, or the model is not the one that the weights are of.
+    """
+    values = dataclasses.asdict(found)
     if "name" in overrides:
-        values |= dict.fromkeys(("patch", *Size._fields, "resnet", "resnet_width"))
+        # "custom/16" says the patch alone.
+        custom = overrides["name"].startswith("custom/")
+        values |= dict.fromkeys(("patch",) if custom else SIZE_KEYS)
     config = from_dict({"model": values | overrides}).model
     if config.num_heads is None and "name" not in overrides and not config.name.startswith("BiT-"):
         raise InputError(f"{where}: does not say how many heads its attention has; give num_heads=")
     config = resolve(config)
-    return config if "name" in overrides else dataclasses.replace(config, name=name_of(config))
+    if "name" not in overrides:
+        return dataclasses.replace(config, name=name_of(config))
+    if (config.patch is None) != (found.name.startswith("BiT-")):
+        raise InputError(f"{where}: does not hold a model of the kind of {config.name!r}")
+    # Weights that don't say how many heads there are go with any number.
+    found = resolve(dataclasses.replace(found, num_heads=found.num_heads or config.num_heads))
+    differing = [
+        f"{key} {getattr(found, key)}, not {getattr(config, key)}"
+        for key in SIZE_KEYS
+        if getattr(config, key) != getattr(found, key)
+    ]
+    if strict and differing:
+        raise InputError(
+            f"{where}: holds {name_of(found)!r}, not {config.name!r} ({', '.join(differing)}); "
+            "name the model so, or take other weights"
+        )
+    return config
+
+
+def _new_head(shapes: dict[str, jax.ShapeDtypeStruct], config: Model, put: Put) -> dict[str, Any]:
+    values = {"head/kernel": 0.0, "head/bias": config.head_bias}
+    return {name: put(np.full(shapes[name].shape, value, np.float32)) for name, value in values.items()}
 
 
 def _line(error: Exception) -> str:

@@ -4,7 +4,7 @@ import itertools
 import math
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -105,9 +105,16 @@ def convolution(ours: str, theirs: str) -> list[Rule]:
 
 
 def read(
-    rules: list[Rule], arrays: dict[str, np.ndarray], shapes: dict[str, jax.ShapeDtypeStruct]
-) -> tuple[dict[str, jax.Array], Problems]:
-    """Return the parameters that a file's arrays hold, and what does not fit; `arrays` is emptied on the way."""
+    rules: list[Rule],
+    arrays: dict[str, np.ndarray],
+    shapes: dict[str, jax.ShapeDtypeStruct],
+    put: Callable[[np.ndarray], Any],
+) -> tuple[dict[str, Any], Problems]:
+    """Return the parameters that a file's arrays hold, and what does not fit; `arrays` is emptied on the way.
+
+    Args:
+        put: puts a parameter where it is to lie.
+    """
     params, missing, misshaped = {}, [], []
     for rule in rules:
         names = [name for name in rule.ours if name in shapes]
@@ -136,10 +143,7 @@ def read(
                 continue
             fits = False
         if fits:
-            # One copy, made before the next begins: `jnp.asarray` makes two.
-            params |= {
-                name: jax.device_put(array).block_until_ready() for name, array in zip(names, filled, strict=True)
-            }
+            params |= {name: put(array) for name, array in zip(names, filled, strict=True)}
     placed = {name for rule in rules for name in rule.ours}
     missing += [f"{name} (for which this format has no place)" for name in shapes if name not in placed]
     return params, Problems(missing, list(arrays), misshaped)

@@ -1,0 +1,95 @@
+"""Every config, with every argument it documents, builds an experiment that is as its paper says."""
+
+from pathlib import Path
+
+import jax
+import pytest
+
+from vit_jax import config_file, tree
+from vit_jax.config import MeshShape
+from vit_jax.errors import InputError
+from vit_jax.experiment import build_experiment
+from vit_jax.rates import trained_names, weight_decays
+from vit_jax.sharding import make_mesh
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+PICTURES = {"digits": 1437, "cifar": 50_000, "pets": 3680, "imagenet": 1_281_167, "imagenet99": 1_268_355}
+CLASSES = {"digits": 10, "cifar": 10, "pets": 37, "imagenet": 1000, "imagenet99": 1000, "21k": 21_843}
+PICTURES["21k"] = 14_197_122 * 99 // 100
+
+# Config, training set, batch, steps, warm-up, the schedule's peak, the decay of a kernel in a step at the peak.
+CASES = [
+    ("digits", "digits", 64, 4042, 203, 1e-3, 5e-5),
+    ("digits:epochs=2", "digits", 64, 45, 3, 1e-3, 5e-5),
+    ("cifar10", "cifar", 256, 39_063, 1954, 1e-3, 5e-5),
+    ("cifar10:model=nano/4,epochs=10", "cifar", 64, 7813, 391, 1e-3, 5e-5),
+    # Beyer et al. (2022): "wd" 1e-4, which their code multiplies by the schedule without the peak.
+    ("imagenet1k", "imagenet99", 1024, 111_477, 10_000, 1e-3, 1e-4),
+    ("imagenet1k:model=B/16,epochs=300", "imagenet99", 1024, 371_589, 10_000, 1e-3, 1e-4),
+    # Steiner et al. (2022), likewise.
+    *[
+        (f"imagenet21k:model={model}", "21k", 4096, 1_029_430, 10_000, 1e-3, 1e-4)
+        for model in ("Ti/16", "S/32", "S/16", "B/32", "B/16", "L/16")
+    ],
+    # Dosovitskiy et al. (2021), table 3: decays of 0.3 and 0.03, multiplied by the learning rate.
+    ("vit_paper:dataset=imagenet2012", "imagenet99", 4096, 92_898, 10_000, 3e-3, 9e-4),
+    ("vit_paper:model=L/16,dataset=imagenet21k", "21k", 4096, 308_829, 10_000, 1e-3, 3e-5),
+    ("vit_paper:model=R50+B/16", "21k", 4096, 308_829, 10_000, 1e-3, 3e-5),
+    # Table 4.
+    ("finetune", "pets", 512, 500, 100, 1e-2, 0),
+    ("finetune:model=S/8,dataset=folder,init=runs/s8", "pets", 512, 500, 100, 1e-2, 0),
+    ("finetune:model=B/16,dataset=cifar10", "cifar", 512, 10_000, 500, 1e-2, 0),
+    ("finetune:model=Ti/16,dataset=cifar100", "cifar", 512, 10_000, 500, 1e-2, 0),
+    ("finetune:model=B/32,dataset=oxford_iiit_pet", "pets", 512, 500, 100, 1e-2, 0),
+    ("finetune:dataset=oxford_flowers102", "pets", 512, 500, 100, 1e-2, 0),
+    ("finetune:model=L/16,dataset=imagenet2012", "imagenet", 512, 20_000, 500, 1e-2, 0),
+]
+
+
+def load(name):
+    path, colon, arg = name.partition(":")
+    return config_file.load(f"{CONFIGS / path}.py{colon}{arg}")
+
+
+def test_every_config_is_here():
+    assert {case[0].split(":")[0] for case in CASES} == {path.stem for path in CONFIGS.glob("*.py")}
+
+
+@pytest.mark.parametrize(("name", "pictures", "batch", "steps", "warmup", "peak", "decay"), CASES, ids=str)
+def test_plan_and_parameters_are_the_papers(name, pictures, batch, steps, warmup, peak, decay):
+    config = load(name)
+    mesh = make_mesh(MeshShape(), jax.devices()[:1])
+    experiment = build_experiment(config, mesh, CLASSES[pictures], PICTURES[pictures])
+    plan, params = experiment.plan, experiment.shapes.params
+    assert (config.batch, plan.total, plan.warmup) == (batch, steps, warmup)
+    rates = [float(experiment.schedule(step)) for step in (0, warmup, steps)]
+    assert rates == pytest.approx([0, peak, 0], abs=1e-9)
+    decays = weight_decays(config.optim, params)
+    assert trained_names(config.optim, params) == decays.keys() == tree.flatten(params).keys()
+    wanted = {name: decay if name.endswith("/kernel") else 0 for name in decays}
+    assert {name: peak * value for name, value in decays.items()} == pytest.approx(wanted)
+
+
+def test_models_are_the_papers():
+    # Patches, blocks, norm, hidden layer, head.
+    parts = (295_296, 12 * 1_774_464, 768, 384 * 385, 385 * 1000)
+    assert tree.count(shapes("imagenet1k", 1000)) == sum(parts)
+    paper = shapes("vit_paper", 21_843)
+    assert paper["pre_logits"]["kernel"].shape == (768, 768)
+    assert "pre_logits" not in shapes("imagenet21k", 21_843)
+    tuned = load("finetune:model=B/16,dataset=cifar10")
+    assert (tuned.image_size, tuned.optim.name, tuned.optim.momentum, tuned.optim.clip) == (384, "sgd", 0.9, 1.0)
+    assert tuned.init == "gs://vit_models/imagenet21k/ViT-B_16.npz"
+    assert load("finetune:model=S/8,init=runs/s8").init == "runs/s8"
+
+
+def shapes(name, classes):
+    mesh = make_mesh(MeshShape(), jax.devices()[:1])
+    return build_experiment(load(name), mesh, classes, 10_000).shapes.params
+
+
+@pytest.mark.parametrize("name", ["finetune:dataset=cifar", "vit_paper:dataset=jft", "finetune:modle=B/16"])
+def test_arguments_that_are_unknown_are_told_in_one_line(name):
+    with pytest.raises(InputError, match=r"(dataset=\w+: must be|'modle' is unknown; did you mean 'model')") as caught:
+        load(name)
+    assert "\n" not in str(caught.value)

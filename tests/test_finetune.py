@@ -1,0 +1,158 @@
+"""Starting from weights: what is taken, what the model is then, and that a run needs the weights only once."""
+
+import dataclasses
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+import vit_jax
+from tests.drawn import drawn_model, params_of
+from tests.test_bad_input import refusal
+from tests.tiny import CONFIG, FILE
+from vit_jax import evaluate, train, tree
+from vit_jax.architecture import Model
+from vit_jax.checkpoint import Checkpoints, Facts, load_params, open_workdir, read_facts
+from vit_jax.config import Augment, MeshShape
+from vit_jax.experiment import build_experiment
+from vit_jax.pretrained import place_params, start_from
+from vit_jax.sharding import make_mesh
+
+DIGITS = tuple(str(digit) for digit in range(10))
+SIZES = dict(name="custom/2", width=32, depth=2, num_heads=2, mlp_dim=64)
+# Of the small experiment, only what is the training's: the architecture is left to the weights.
+BARE = dataclasses.replace(
+    CONFIG, model=Model(name="custom/2", drop_path=0.1), augment=Augment(), total="2st", save_every="1st"
+)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A small model in each of two formats; what timm's has is not what a config has by default."""
+    folder = tmp_path_factory.mktemp("weights")
+    vit_jax.save(drawn_model(image_size=8, channels=1, **SIZES), folder / "google.npz")
+    odd = drawn_model(image_size=8, channels=1, **SIZES, pool="gap", registers=2, gelu="exact", norm_eps=1e-5)
+    vit_jax.save(odd, folder / "timm.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize("shape", [MeshShape(), MeshShape(fsdp=4), MeshShape(2, 2, 2)])
+@pytest.mark.parametrize("name", ["google.npz", "timm.safetensors"])
+def test_state_is_that_of_the_weights_and_no_device_holds_more_than_its_part(weights, name, shape, tmp_path):
+    config = dataclasses.replace(BARE, init=str(weights / name), image_size=(12, 8))
+    config, found = start_from(config, DIGITS, tmp_path / "run")
+    experiment = build_experiment(config, make_mesh(shape), 10, 1000)
+    params = place_params(found.params, experiment.shapes.params)
+    for array in jax.tree.leaves(params):
+        part = array.sharding.shard_shape(array.shape)
+        assert {shard.data.shape for shard in array.addressable_shards} == {part}
+    state = experiment.start(params)
+    assert (state.step, config.model.drop_path) == (0, 0.1)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), state) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), experiment.shapes
+    )
+    wanted = params_of(vit_jax.load(weights / name, num_classes=10, image_size=(12, 8)))
+    got = tree.flatten(state.params)
+    assert got.keys() == wanted.keys()
+    for key in got:
+        assert np.array_equal(got[key], wanted[key]), key
+
+
+def test_architecture_is_the_weights_and_training_is_the_configs(weights, tmp_path):
+    config = dataclasses.replace(BARE, init=str(weights / "timm.safetensors"))
+    started, found = start_from(config, DIGITS, tmp_path)
+    model = started.model
+    assert (model.pool, model.registers, model.gelu, model.norm_eps) == ("gap", 2, "exact", 1e-5)
+    assert (model.name, model.width, model.depth, model.drop_path) == ("custom/2", 32, 2, 0.1)
+    assert found.told.endswith(
+        "23 arrays taken, a new head for 10 classes; "
+        "the model has their pool='gap', registers=2, gelu='exact', norm_eps=1e-05"
+    )
+    # What is said besides is taken, where the arrays allow it.
+    said = dataclasses.replace(config.model, **SIZES, norm_eps=1e-4)
+    assert start_from(dataclasses.replace(config, model=said), DIGITS, tmp_path)[0].model.norm_eps == 1e-4
+
+
+def run(folder, capfd, *arguments, init=None):
+    """Run the command with the small experiment, some of it changed, and return what it printed."""
+    config = dataclasses.replace(BARE, init=None if init is None else str(init))
+    (folder / "tiny.py").write_text(FILE.replace(repr(dataclasses.asdict(CONFIG)), repr(dataclasses.asdict(config))))
+    train.main([f"--config={folder / 'tiny.py'}", f"--workdir={folder / 'run'}", *arguments])
+    return capfd.readouterr().out
+
+
+def params_in(workdir):
+    config, label_names = read_facts(workdir)
+    mesh = make_mesh(MeshShape(), jax.devices()[:1])
+    return tree.flatten(load_params(workdir, config.model_facts(len(label_names)), mesh))
+
+
+def test_run_needs_the_weights_once(weights, tmp_path, capfd):
+    init = tmp_path / "w.safetensors"
+    shutil.copy(weights / "timm.safetensors", init)
+    assert "23 arrays taken, a new head" in run(tmp_path, capfd, init=init)
+    workdir = tmp_path / "run"
+    whole = params_in(workdir)
+    recorded = json.loads((workdir / "run.json").read_text())["config"]
+    assert (recorded["init"], recorded["model"]["width"], recorded["model"]["registers"]) == (str(init), 32, 2)
+    init.unlink()
+    # As if it had been killed after its first checkpoint.
+    shutil.rmtree(workdir / "checkpoints" / "2")
+    printed = run(tmp_path, capfd, init=init)
+    assert "steps 1 to 2" in printed
+    assert "starting from" not in printed
+    again = params_in(workdir)
+    assert all(np.array_equal(again[name], whole[name]) for name in whole)
+    assert evaluate.evaluate(workdir)["val/count"] == 360
+    assert vit_jax.load(workdir).config.registers == 2
+    # Before its first checkpoint it starts anew, which the weights are needed for.
+    shutil.rmtree(workdir / "checkpoints")
+    arguments = (f"--config={tmp_path / 'tiny.py'}", f"--workdir={workdir}")
+    assert "config.init: " in refusal(capfd, train.main, *arguments)
+
+
+def test_head_is_kept_for_the_same_classes_of_a_run_alone(tmp_path):
+    first = dataclasses.replace(BARE, model=Model(**SIZES, representation=16))
+    experiment = build_experiment(first, make_mesh(MeshShape(), jax.devices()[:1]), 10, 1000)
+    open_workdir(tmp_path / "first", Facts(first, DIGITS))
+    checkpoints = Checkpoints(tmp_path / "first", keep=1)
+    checkpoints.save(experiment.init(jax.random.key(0)))
+    checkpoints.close()
+    params = params_in(tmp_path / "first")
+    config = dataclasses.replace(BARE, init=str(tmp_path / "first"))
+    kept, found = start_from(config, DIGITS, tmp_path / "second")
+    assert kept.model.representation == 16
+    assert all(np.array_equal(array, params[name]) for name, array in tree.flatten(found.params).items())
+    assert found.told.endswith("the head too; the model has their representation=16")
+    new, found = start_from(config, DIGITS[::-1], tmp_path / "second")
+    assert new.model.representation is None
+    assert "pre_logits" not in found.params
+    assert not found.params["head"]["kernel"].any()
+    assert found.params["head"]["kernel"].shape == (32, 10)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config.init={root}/googel.npz"], "googel.npz: does not exist; did you mean '{root}/google.npz'?"),
+        (["--config.init={root}/cut.npz"], "cut.npz: not a whole .npz file"),
+        (["--config.model.name=S/2"], "holds 'custom/2', not 'S/2' (width 32, not 384, depth 2, not 12"),
+        (["--config.model.name=custom/4"], "holds 'custom/2', not 'custom/4' (patch 2, not 4)"),
+        (["--config.model.depth=3"], "(depth 2, not 3); name the model so, or take other weights"),
+        (["--config.model.registers=2"], "misshaped"),
+        (["--config.model.position=sincos2d"], "unexpected (1): Transformer/posembed_input/pos_embedding"),
+        (["--config.channels=3"], "takes 1 channels, not config.channels=3"),
+        (["--config.image_size=9"], "image size 9x9 is not divisible by the patch size 2"),
+    ],
+)
+def test_weights_that_do_not_fit_are_one_line_and_nothing_is_written(weights, arguments, message, tmp_path, capfd):
+    (weights / "cut.npz").write_bytes((weights / "google.npz").read_bytes()[:5000])
+    text = FILE.replace(repr(dataclasses.asdict(CONFIG)), repr(dataclasses.asdict(BARE)))
+    (tmp_path / "tiny.py").write_text(text)
+    arguments = [f"--config.init={weights}/google.npz", *(argument.format(root=weights) for argument in arguments)]
+    error = refusal(capfd, train.main, f"--config={tmp_path / 'tiny.py'}", f"--workdir={tmp_path / 'run'}", *arguments)
+    assert "config.init: " in error
+    assert message.format(root=weights) in error
+    assert not (tmp_path / "run").exists()
