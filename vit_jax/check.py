@@ -23,9 +23,9 @@ from vit_jax.errors import InputError
 from vit_jax.evaluators import build_evaluators
 from vit_jax.experiment import Experiment, build_experiment
 from vit_jax.flops import count_flops
+from vit_jax.pretrained import start_from
 from vit_jax.rates import format_rates
 from vit_jax.sharding import BATCH, batch_rows, make_mesh, shard_bytes
-from vit_jax.step import Batch
 
 SUSTAINED = 100e12  # FLOPs a second of each device, to tell a time by where there is none to measure.
 TIMED = 3  # steps
@@ -63,13 +63,16 @@ def check(config: Config, workdir: Path, asked: str | None = None) -> None:
     batch_rows(config.batch, mesh)
     settings = " ".join(f"{key}={value!r}" for key, value in _changed(config))
     _say("config", settings or "the defaults")
-    examples, classes = _data(config, absent=asked is not None)
+    examples, label_names = _data(config, absent=asked is not None)
+    config, weights = start_from(config, label_names, workdir)
+    if weights is not None:
+        _say("init", weights.told)
     _check_workdir(config, workdir)
     if asked is not None and config.model.dtype == "auto":
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype="bfloat16"))
     if config.model.pool == "none":
         raise InputError("config.model.pool='none' has logits for each token, not for a picture; use token, gap or map")
-    experiment = build_experiment(config, mesh, classes, examples)
+    experiment = build_experiment(config, mesh, len(label_names), examples)
     build_evaluators(config, experiment.eval_step)
     batch = batch_shapes(config, mesh)
     one = {"image": jax.ShapeDtypeStruct((1, *batch["image"].shape[1:]), jnp.uint8)}
@@ -125,7 +128,7 @@ def find_devices(asked: str) -> list[jax.Device]:
     return jax.devices()
 
 
-def batch_shapes(config: Config, mesh: Mesh) -> Batch:
+def batch_shapes(config: Config, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
     """Return the shapes of a batch as the step takes it, and where it lies."""
     sharding, shape = NamedSharding(mesh, P(BATCH)), (config.batch, *config.height_width(), config.channels)
     return {
@@ -164,26 +167,23 @@ def _changed(config: Config) -> Iterator[tuple[str, Any]]:
     return ((key, value) for key, value in flatten(dataclasses.asdict(config)).items() if value != default[key])
 
 
-def _data(config: Config, absent: bool) -> tuple[int, int]:
-    """Return how many pictures and classes there are to train on; where the data may be absent, as the config says."""
+def _data(config: Config, absent: bool) -> tuple[int, tuple[str, ...]]:
+    """Return how many pictures there are to train on, and the classes; where the data may be absent, by the config."""
+    examples, classes = config.data.examples, config.data.classes
     try:
         sources = data.open_sources(config)
     except InputError as error:
         if not absent:
             raise
-        if config.data.examples is None or config.data.classes is None:
-            how = (
-                "devices that are not there can be checked without it, by config.data.examples and config.data.classes"
-            )
+        if examples is None or classes is None:
+            how = "without the data, config.data.examples and config.data.classes must say how much there is"
             raise InputError(f"{error}; {how}") from error
-        _say(
-            "data", f"not here; {config.data.examples:,} train pictures, {config.data.classes:,} classes by the config"
-        )
-        return config.data.examples, config.data.classes
-    classes = len(sources["train"].label_names)
+        _say("data", f"not here; by the config {examples:,} train pictures, {classes:,} classes")
+        return examples, tuple(map(str, range(classes)))
+    label_names = sources["train"].label_names
     sizes = ", ".join(f"{len(source):,} {split} pictures" for split, source in sources.items())
-    _say("data", f"{sizes}, {classes:,} classes")
-    return len(sources["train"]), classes
+    _say("data", f"{sizes}, {len(label_names):,} classes")
+    return len(sources["train"]), label_names
 
 
 def _check_workdir(config: Config, workdir: Path) -> None:
@@ -196,7 +196,7 @@ def _check_workdir(config: Config, workdir: Path) -> None:
         raise InputError(f"workdir {str(workdir)!r} can't be written: {str(there)!r} is no directory, or not yours")
 
 
-def _memory(experiment: Experiment, batch: Batch, compiled: Compiled, bounded: bool) -> None:
+def _memory(experiment: Experiment, batch: dict[str, jax.ShapeDtypeStruct], compiled: Compiled, bounded: bool) -> None:
     state = experiment.shapes
     parts = {
         "parameters": shard_bytes(state.params),
@@ -212,7 +212,12 @@ def _memory(experiment: Experiment, batch: Batch, compiled: Compiled, bounded: b
 
 
 def _time(
-    experiment: Experiment, batch: Batch, compiled: Compiled, flops: float, config: Config, measure: bool
+    experiment: Experiment,
+    batch: dict[str, jax.ShapeDtypeStruct],
+    compiled: Compiled,
+    flops: float,
+    config: Config,
+    measure: bool,
 ) -> None:
     total = experiment.plan.total
     if not measure:

@@ -24,13 +24,13 @@ def received(text: str) -> dict[str, int]:
 
     A collective among n devices is counted as a ring makes it: of a gathered array of B bytes a device receives
     B (n - 1) / n, of one that is reduced and scattered as much, of one that is reduced to all twice as much. What a
-    loop does counts as often as it runs; of a conditional, all branches.
+    loop does counts as often as it runs, or once where only the run would tell; of a conditional, all branches.
 
     Two things are counted as the compilers of accelerators make them: an all-reduce of which each device goes on with
     its part alone is a reduce-scatter, and all-reduces whose results are added are one, of the sum.
 
     Raises:
-        ValueError: a loop doesn't say how often it runs, or a group of devices can't be read.
+        ValueError: a group of devices can't be read.
     """
     computations, entry = _parse(text)
     return {kind: round(total) for kind, total in _of(entry, computations, {}).items() if round(total)}
@@ -95,14 +95,11 @@ def _group(attributes: str) -> int:
 
 
 def _trips(loop: Instruction, computations: dict[str, list[Instruction]]) -> int:
-    """Return how often a loop that `jax.lax.scan` made runs: its condition compares a counter from 0 with that."""
-    if found := re.search(r'"known_trip_count":\{"n":"(\d+)"\}', loop.attributes):
-        return int(found[1])
+    """Return how often a loop runs: the condition of a scan compares a counter, from 0 on, with a constant."""
     condition = computations[re.search(r"condition=(%[^,\s]+)", loop.attributes)[1]]
     limits = [part.operands for part in condition if part.operation == "constant" and part.shape[1:].startswith("32[]")]
-    if len(limits) != 1 or "direction=LT" not in condition[-1].attributes:
-        raise ValueError(f"loop {loop.name} doesn't say how often it runs")
-    return int(limits[0])
+    plain = len(limits) == 1 and len(condition) <= 4 and "direction=LT" in condition[-1].attributes
+    return int(limits[0]) if plain else 1
 
 
 def _parse(text: str) -> tuple[dict[str, list[Instruction]], str]:
