@@ -1,5 +1,6 @@
 """What a run would be, without running it: `python -m vit_jax.train ... --check [--devices=256]`."""
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -56,8 +58,6 @@ def check(config: Config, workdir: Path, asked: str | None = None) -> None:
     Raises:
         InputError: the run could not start.
     """
-    # What is compiled for a check must not be taken from the cache: its partitioned form is read.
-    jax.config.update("jax_enable_compilation_cache", False)
     devices = jax.devices() if asked is None else find_devices(asked)
     mesh = make_mesh(config.mesh, devices)
     batch_rows(config.batch, mesh)
@@ -140,7 +140,7 @@ def batch_shapes(config: Config, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
 def compile_step(traced: jax.stages.Traced, mesh: Mesh) -> Compiled:
     """Compile a traced step for the devices of its mesh, which need not be there."""
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _no_cache():
         options = {"xla_dump_to": folder, "xla_dump_hlo_pass_re": ".*spmd-partitioning"}
         if mesh.devices.flat[0].platform == "cpu":
             options["xla_backend_optimization_level"] = 0  # Of machine code; memory and traffic are settled before.
@@ -155,6 +155,19 @@ def compile_step(traced: jax.stages.Traced, mesh: Mesh) -> Compiled:
     memory = step.memory_analysis()
     temporary = memory.temp_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     return Compiled(step, temporary, bytes_received, time.perf_counter() - start)
+
+
+@contextlib.contextmanager
+def _no_cache() -> Iterator[None]:
+    # What is taken from the cache of compiled programs is never partitioned, and can't be read as it was then.
+    enabled = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    reset_cache()
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", enabled)
+        reset_cache()
 
 
 def _say(name: str, text: str) -> None:
