@@ -95,41 +95,44 @@ def test_flops():
     assert count_flops(program) == pytest.approx(2 * 4.6e9, rel=0.01)
 
 
-def run(*arguments):
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_C")}
-    environment |= {"XLA_FLAGS": ""}
-    command = [sys.executable, "-m", "vit_jax.train", "--check", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    return dict(re.findall(r"^(\w+) +(.*)$", done.stdout, re.MULTILINE)), done.stdout
+def lines_of(output):
+    return dict(re.findall(r"^(\w+) +(.*)$", output, re.MULTILINE))
 
 
 def test_a_topology_that_is_not_there(tmp_path):
     (tmp_path / "tiny.py").write_text(FILE)
     arguments = ["--config.mesh.fsdp=4", "--config.batch=4096", "--config.data.name=tfds:imagenet21k"]
     arguments += [f"--config.data.path={tmp_path}", "--config.data.examples=40_960", "--config.data.classes=100"]
-    arguments += ["--config.total=3ep", "--config.optim.layer_decay=0.5"]
-    lines, output = run(f"--config={tmp_path}/tiny.py", f"--workdir={tmp_path}/run", "--devices=64", *arguments)
+    arguments += ["--config.total=3ep", "--config.optim.layer_decay=0.5", "--devices=64"]
+    command = [sys.executable, "-m", "vit_jax.train", "--check", f"--config={tmp_path}/tiny.py"]
+    command += [f"--workdir={tmp_path}/run", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"XLA_FLAGS": ""})
+    assert done.returncode == 0, done.stderr
+    lines = lines_of(done.stdout)
     assert lines["data"] == "not here; by the config 40,960 train pictures, 100 classes"
     assert lines["mesh"] == "data 16 x fsdp 4 x tensor 1: 64 x simulated devices, 64 pictures each"
     assert lines["run"] == "30 steps of 4,096 pictures: 3.00 epochs; 5 steps warm-up"
     assert "all-gather" in lines["received"]
-    assert "upper bound" in output  # bfloat16 is what an accelerator would compute in.
-    assert re.search(r"embedding/kernel +0\.05 +0\.00125$", output, re.MULTILINE)
+    assert "upper bound" in done.stdout  # bfloat16 is what an accelerator would compute in.
+    assert re.search(r"embedding/kernel +0\.05 +0\.00125$", done.stdout, re.MULTILINE)
     assert "optim.layer_decay=0.5" in lines["config"]
     assert "optim.name" not in lines["config"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.py"]
 
 
-def test_devices_that_are_there(tmp_path):
+def test_devices_that_are_there(tmp_path, capfd):
     (tmp_path / "tiny.py").write_text(FILE)
-    lines, output = run(f"--config={tmp_path}/tiny.py", f"--workdir={tmp_path}/run")
+    train.main([f"--config={tmp_path}/tiny.py", f"--workdir={tmp_path}/run", "--check", "--config.batch=8"])
+    lines = lines_of(capfd.readouterr().out)
     assert lines["data"] == "1,437 train pictures, 360 val pictures, 10 classes"
-    assert lines["received"].endswith("nothing")
-    assert re.search(r"s a step, [\d,]+ pictures a second", lines["time"])
-    parameters = int(re.search(r"([\d,]+) parameters", lines["model"])[1].replace(",", ""))
+    assert lines["mesh"] == "data 8 x fsdp 1 x tensor 1: 8 x cpu, 1 pictures each"
     params = jax.eval_shape(lambda key: init_params(key, **CONFIG.model_facts(10)), jax.random.key(0))
-    assert parameters == sum(np.size(x) for x in jax.tree.leaves(params))
+    number = sum(np.size(x) for x in jax.tree.leaves(params))
+    assert lines["model"] == f"Ti/2: {number:,} parameters"
+    # Of data parallelism alone: every gradient is reduced to all, twice 7/8 of its bytes.
+    moved = float(re.search(r"all-reduce ([\d.]+)", lines["received"])[1]) * 1e6
+    assert 2 * 7 / 8 * 4 * number < moved + 0.05e6 < 1.1 * 2 * 7 / 8 * 4 * number + 0.1e6
+    assert re.search(r"s a step, [\d,]+ pictures a second", lines["time"])
     assert not (tmp_path / "run").exists()
 
 
