@@ -46,6 +46,8 @@ FOLDER = ("--config.data.name=folder", "--config.data.path={root}/pictures", "--
         (["--config.bach=1"], "config.bach: no such key; did you mean 'batch'?"),
         (["--confg.batch=1"], "argument '--confg.batch=1' is unknown"),
         (["--config.batch=12"], "config.batch=12 is not divisible by the 8 devices"),
+        (["--config.accumulate=3"], "config.batch=64 can't be cut into config.accumulate=3 equal parts on 8 devices"),
+        (["--config.optim.lr_mults=(('hed/.*', 0),)"], "'hed/.*' matches the whole name of no parameter; the nearest"),
         (["--config.model.name=Ti/3"], "image size 8x8 is not divisible by the patch size 3"),
         (["--config.model.name=Tiny/2"], "model 'Tiny/2' is unknown"),
         (["--config.model.pool=none"], "config.model.pool='none' has logits for each token"),

@@ -12,6 +12,7 @@ from vit_jax import tree
 from vit_jax.architecture import Model
 from vit_jax.errors import InputError
 from vit_jax.models import abstract_model
+from vit_jax.models.layers import apply_blocks, drop_path, residual_of_subset
 
 TINY = dict(width=16, depth=2, num_heads=2, mlp_dim=32, num_classes=5, image_size=16)
 
@@ -146,13 +147,52 @@ def test_randomness_needs_a_key():
 
 
 def test_drop_path_keeps_the_expectation_and_drops_whole_pictures():
-    from vit_jax.models.layers import drop_path
-
     ones = jnp.ones((4000, 2, 3))
     dropped = drop_path(ones, jnp.float32(0.25), jax.random.key(0))
     assert set(np.unique(dropped).round(4)) == {0.0, np.float32(1.3333)}
     assert jnp.array_equal(dropped.min((1, 2)), dropped.max((1, 2)))
     np.testing.assert_allclose(float(dropped.mean()), 1, atol=0.03)
+
+
+def test_subset_drops_so_many_of_every_group_and_keeps_the_expectation():
+    tokens = jax.random.normal(jax.random.key(0), (64, 2, 3))
+    draw = jax.jit(lambda key: residual_of_subset(tokens, lambda kept: 3 * kept, 0.3, key))
+    factors = np.stack([(draw(jax.random.key(seed)) / tokens).round(4) for seed in range(100)])
+    # 11 of 16 are kept.
+    np.testing.assert_allclose(np.unique(factors), [1, 1 + 3 * 16 / 11], atol=1e-3)
+    assert np.ptp(factors, axis=(2, 3)).max() == 0
+    kept = (factors[:, :, 0, 0] > 1).reshape(100, 4, 16)
+    assert (kept.sum(2) == 11).all()
+    assert np.abs(kept.mean((0, 1)) - 11 / 16).max() < 0.1
+    assert len(np.unique(kept.reshape(400, 16), axis=0)) > 300
+
+
+def gradient_of_blocks(**options):
+    """Return the compiled gradient of the blocks alone, and what it is a function of."""
+    model = drawn_model(**options)
+    graph, params = nnx.split(model.blocks)
+    arguments = params, jax.random.normal(jax.random.key(0), (16, 5, 32)), jax.random.key(1)
+
+    def loss(params, tokens, key):
+        return apply_blocks(nnx.merge(graph, params), tokens, model.config, key)[0].std()
+
+    return jax.jit(jax.grad(loss)).lower(*arguments).compile(), arguments
+
+
+def test_what_a_subset_drops_costs_no_flops():
+    full, part = (
+        gradient_of_blocks(drop_path=0.5, drop_path_subset=subset)[0].cost_analysis()["flops"]
+        for subset in (False, True)
+    )
+    assert 0.5 < part / full < 0.51
+
+
+def test_what_is_computed_again_drops_the_same():
+    once, again = (
+        nnx.to_pure_dict(compiled(*arguments))
+        for compiled, arguments in (gradient_of_blocks(dropout=0.2, drop_path=0.5, remat=r) for r in ("none", "full"))
+    )
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), once, again)
 
 
 def test_unroll_does_not_change_the_result():

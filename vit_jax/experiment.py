@@ -1,6 +1,7 @@
 """An experiment on a mesh: its plan, its state and where each array of it lies, its step."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,11 +12,12 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from vit_jax.config import Config, Plan, make_plan
+from vit_jax.errors import InputError
 from vit_jax.models import abstract_model, init_params
-from vit_jax.models.layers import compute_dtype
+from vit_jax.models.layers import compute_dtype, subset
 from vit_jax.optim import build_optimizer, build_schedule
 from vit_jax.rates import trained_names
-from vit_jax.sharding import gather_when_read, tree_shardings, with_shardings
+from vit_jax.sharding import BATCH, gather_when_read, tree_shardings, with_shardings
 from vit_jax.step import Batch, Metrics, State, init_state, make_eval_step, make_train_step
 
 
@@ -40,7 +42,12 @@ class Experiment(NamedTuple):
 
 
 def build_experiment(config: Config, mesh: Mesh, num_classes: int, examples: int) -> Experiment:
-    """Return what a config describes, for a training split of so many classes and pictures; allocates nothing."""
+    """Return what a config describes, for a training split of so many classes and pictures; allocates nothing.
+
+    Raises:
+        InputError: the batch can't be cut as the config has it, or a pattern of the config matches no parameter.
+    """
+    _check_parts(config, mesh)
     facts = config.model_facts(num_classes)
     model = abstract_model(**facts)
     gather_when_read(model, mesh, compute_dtype(config.model))
@@ -74,3 +81,25 @@ def build_experiment(config: Config, mesh: Mesh, num_classes: int, examples: int
         train_step=train_step,
         eval_step=make_eval_step(graph),
     )
+
+
+def _check_parts(config: Config, mesh: Mesh) -> None:
+    devices = math.prod(mesh.shape[axis] for axis in BATCH)
+    rows, rest = divmod(config.batch, devices * config.accumulate)
+    if rest:
+        raise InputError(
+            f"config.batch={config.batch} can't be cut into config.accumulate={config.accumulate} equal parts on "
+            f"{devices} devices (data x fsdp of the mesh); make it a multiple of {devices * config.accumulate}"
+        )
+    if config.model.drop_path_subset and config.model.drop_path:
+        size, kept = subset(rows * devices, config.model.drop_path)
+        if rows % size:
+            raise InputError(
+                f"config.model.drop_path_subset drops from groups of {size} pictures, but a device has {rows} at a "
+                f"time (batch / devices / accumulate); make that a multiple of {size}"
+            )
+        if not 0 < kept < size:
+            raise InputError(
+                f"config.model.drop_path={config.model.drop_path} drops {'none' if kept else 'all'} of {size} "
+                f"pictures; with drop_path_subset it must be near one of 1/{size} to {size - 1}/{size}"
+            )

@@ -18,7 +18,7 @@ from vit_jax.weights.fetch import fetch
 
 # What says how a model is trained and run: the config's always. The rest of an architecture is that of the weights,
 # unless the config sets it to something else than its default.
-OWN = ("resample", "dropout", "drop_path", "drop_path_subset", "head_bias", "dtype", "remat", "unroll")
+OWN = ("resample", "dropout", "drop_path", "drop_path_subset", "head_bias", "dtype", "attention", "remat", "unroll")
 
 
 class Weights(NamedTuple):

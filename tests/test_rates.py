@@ -1,0 +1,97 @@
+"""The tables of rates: patterns, layers, what they do to updates, how they print."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.tiny import CONFIG
+from vit_jax import tree
+from vit_jax.config import Optim
+from vit_jax.errors import InputError
+from vit_jax.models import init_params
+from vit_jax.optim import build_optimizer
+from vit_jax.rates import format_rates, learning_rates, weight_decays
+
+
+def shapes(name="Ti/2", **model):
+    facts = replace(CONFIG, model=replace(CONFIG.model, name=name, **model)).model_facts(10)
+    return jax.eval_shape(lambda: init_params(jax.random.key(0), **facts))
+
+
+def test_layers_are_those_of_beit():
+    """Layer 0 before the blocks, i + 1 for block i, the last after them; and a table on top."""
+    config = Optim(layer_decay=0.5, lr_mults=((r"head/.*", 10.0), (r"blocks/.*/bias", 0.0)))
+    rates = learning_rates(config, shapes(depth=3, pool="token", position="learned"))
+    for name in ("embedding/kernel", "embedding/bias", "cls", "position/grid", "position/prefix"):
+        assert rates[name] == 0.5**4, name
+    assert rates["blocks/attn/query/kernel"] == rates["blocks/norm1/scale"] == (0.5**3, 0.5**2, 0.5)
+    assert rates["blocks/attn/query/bias"] == 0
+    assert rates["norm/scale"] == rates["norm/bias"] == 1
+    assert rates["head/kernel"] == rates["head/bias"] == 10
+
+
+def test_first_pattern_decides():
+    rates = learning_rates(Optim(lr_mults=((r"head/.*", 1.0), (r".*", 0.0))), shapes())
+    assert {name for name, rate in rates.items() if rate} == {"head/kernel", "head/bias"}
+    config = Optim(weight_decay=0.1, decay=((r"head/kernel", 3.0), (r".*/kernel", 1.0)))
+    decays = weight_decays(config, shapes())
+    assert (decays["head/kernel"], decays["embedding/kernel"], decays["head/bias"]) == (0.1 * 3.0, 0.1, 0)
+
+
+def test_updates_and_decay_are_multiplied():
+    draw = np.random.default_rng(0)
+    params, grads = (
+        jax.tree.map(lambda x: jnp.array(draw.normal(size=x.shape), jnp.float32), shapes()) for _ in range(2)
+    )
+
+    def direction(**options):
+        optimizer = build_optimizer(Optim(name="sgd", weight_decay=0.1, clip=None, **options), params)
+        return tree.flatten(jax.jit(optimizer.update)(grads, optimizer.init(params), params)[0])
+
+    plain, rated = direction(), direction(layer_decay=0.5, lr_mults=((r"head/.*", 3.0),))
+    assert plain.keys() == rated.keys()
+    for name, update in rated.items():
+        factor = {"embedding": 0.125, "blocks": np.array([0.25, 0.5]), "norm": 1, "head": 3}[name.split("/")[0]]
+        expected = np.reshape(factor, (-1, *(1,) * (update.ndim - 1))) * plain[name]
+        np.testing.assert_allclose(update, expected.reshape(update.shape), rtol=1e-6, err_msg=name)
+
+
+TABLE = """
+parameter                    decay  learning rate at the peak
+blocks/attn/key/bias             0  0.00025 0.0005
+blocks/attn/key/kernel        0.05  0.00025 0.0005
+"""
+
+
+def test_table_for_people():
+    config = Optim(lr=1e-3, weight_decay=0.05, layer_decay=0.5, lr_mults=((r"embedding/.*", 0.0),))
+    text = format_rates(config, shapes())
+    lines = text.splitlines()
+    assert lines[:3] == TABLE.strip().splitlines()
+    assert [line.split() for line in lines if line.startswith(("embedding/kernel", "head/kernel"))] == [
+        ["embedding/kernel", "frozen"],
+        ["head/kernel", "0.05", "0.001"],
+    ]
+    assert len(lines) == 1 + len(tree.flatten(shapes()))
+    deep = format_rates(config, shapes(depth=40))
+    assert max(map(len, deep.splitlines())) <= 120
+    assert "9.09e-16 1.82e-15" in deep
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lr_mults": (("head/kernl", 1.0),)}, r"lr_mults: 'head/kernl' matches .* the nearest is 'head/kernel'"),
+        ({"lr_mults": (("kernel", 0.0),)}, r"lr_mults: 'kernel' matches the whole name of no parameter"),
+        ({"decay": ((".*/scales", 1.0),)}, r"decay: '\.\*/scales' matches"),
+        ({"layer_decay": 0.5, "decay": ()}, r"layer_decay=0.5: the model has no blocks"),
+    ],
+)
+def test_mistakes(options, message):
+    params = {"head": {"kernel": jnp.zeros((3, 2))}} if "layer_decay" in options else shapes()
+    with pytest.raises(InputError, match=message) as caught:
+        build_optimizer(Optim(**options), params)
+    assert "\n" not in str(caught.value)
