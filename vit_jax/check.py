@@ -220,8 +220,10 @@ def _memory(experiment: Experiment, batch: dict[str, jax.ShapeDtypeStruct], comp
     }
     shown = ", ".join(f"{name} {size / 2**30:,.2f}" for name, size in parts.items() if size)
     _say("memory", f"of each device, GiB: {shown}; {sum(parts.values()) / 2**30:,.2f} in all")
+    whole = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
+    _say("", f"each device holds 1/{whole / shard_bytes(state):.1f} of the state, {whole / 2**30:,.2f} GiB")
     if bounded:
-        _say("", "(temporaries are an upper bound: the CPU's compiler holds much of bfloat16 as float32)")
+        _say("", "temporaries are an upper bound: the CPU's compiler holds much of bfloat16 as float32")
 
 
 def _time(
