@@ -16,6 +16,7 @@ from vit_jax.config import Config, MeshShape, Optim
 from vit_jax.errors import InputError
 from vit_jax.experiment import build_experiment
 from vit_jax.models import init_params
+from vit_jax.models.layers import REMAT
 from vit_jax.sharding import (
     batch_rows,
     make_mesh,
@@ -139,3 +140,10 @@ def test_optimizer_state_is_split_as_its_parameters(alone):
     kernels = [name for name in shardings if name.endswith("blocks/mlp/fc1/kernel")]
     assert len(kernels) == 3  # The parameter and AdamW's two moments.
     assert {shardings[name].spec for name in kernels} == {P(None, "fsdp", "tensor")}
+
+
+def test_a_fused_attention_is_stored_without_remat():
+    fused = jax.custom_vjp(lambda x: x * 2)
+    fused.defvjp(lambda x: (x * 2, None), lambda _, g: (g * 2,))
+    (equation,) = jax.make_jaxpr(fused)(1.0).eqns
+    assert REMAT["none"](equation.primitive, **equation.params)

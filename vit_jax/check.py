@@ -144,17 +144,24 @@ def compile_step(traced: jax.stages.Traced, mesh: Mesh) -> Compiled:
         options = {"xla_dump_to": folder, "xla_dump_hlo_pass_re": ".*spmd-partitioning"}
         if mesh.devices.flat[0].platform == "cpu":
             options["xla_backend_optimization_level"] = 0  # Of machine code; memory and traffic are settled before.
-        try:
+        with _fitting():
             step = traced.lower().compile(compiler_options=options)
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            raise InputError(f"the step does not fit: {str(error).splitlines()[0]}") from error
         (dumped, *_) = [*Path(folder).glob("*.after_*spmd-partitioning.before_*"), None]
         bytes_received = {} if dumped is None else received(dumped.read_text())
     memory = step.memory_analysis()
     temporary = memory.temp_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     return Compiled(step, temporary, bytes_received, time.perf_counter() - start)
+
+
+@contextlib.contextmanager
+def _fitting() -> Iterator[None]:
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        how = "try model.remat=full, accumulate, or more devices for fsdp"
+        raise InputError(f"the step does not fit the devices' memory; {how}: {str(error).splitlines()[0]}") from error
 
 
 @contextlib.contextmanager
@@ -240,16 +247,17 @@ def _time(
         at = f"at {SUSTAINED / 1e12:.0f} TFLOP/s sustained by each device"
         _say("time", f"{flops / 1e12:,.2f} TFLOPs a step for each device: {at}, {_duration(seconds * total)}")
         return
-    state = experiment.init(jax.random.key(config.seed))
-    zeros = jax.jit(
-        lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), batch),
-        out_shardings=jax.tree.map(lambda x: x.sharding, batch),
-    )()
-    state, _ = jax.block_until_ready(compiled.step(state, zeros))
-    start = time.perf_counter()
-    for _ in range(TIMED):
-        state, metrics = compiled.step(state, zeros)
-    jax.block_until_ready((state, metrics))
+    with _fitting():
+        state = experiment.init(jax.random.key(config.seed))
+        black = jax.jit(
+            lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), batch),
+            out_shardings=jax.tree.map(lambda x: x.sharding, batch),
+        )()
+        state, _ = jax.block_until_ready(compiled.step(state, black))
+        start = time.perf_counter()
+        for _ in range(TIMED):
+            state, _ = compiled.step(state, black)
+        jax.block_until_ready(state)
     seconds = (time.perf_counter() - start) / TIMED
     pace = f"{seconds:.3g} s a step, {config.batch / seconds:,.0f} pictures a second"
     rate = f"{flops / seconds / 1e12:,.2f} TFLOP/s on each device"

@@ -172,9 +172,10 @@ def make_blocks(config: Model, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> Block:
     return stacked(lambda rngs: Block(config, dtype=dtype, rngs=rngs), config.depth, rngs)
 
 
-def _all_but_gathered(primitive, *_, **__) -> bool:
+def _all_but_gathered(primitive, *_, **params) -> bool:
     # What a device has gathered from others is gathered again: stored, the whole model would lie on every device.
-    return primitive.name not in ("custom_vjp_call", "sharding_constraint")
+    inner = params["call_jaxpr"].eqns if "call_jaxpr" in params else ()
+    return "sharding_constraint" not in (primitive.name, *(equation.primitive.name for equation in inner))
 
 
 # What the backward pass finds stored, by `Model.remat`; a block's input always.
