@@ -15,7 +15,7 @@ FLOORS = [
     ("coerce", "architecture", "config_optim"),
     ("tree", "losses", "config"),
     ("config_file", "rates", "collectives", "flops"),
-    ("models", "data", "optim", "sharding", "metrics"),
+    ("models", "data", "optim", "sharding", "metrics", "digest", "rundir"),
     ("step", "evaluators"),
     ("checkpoint", "experiment"),
     ("weights",),

@@ -9,9 +9,10 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from tests.tiny import CONFIG, MODEL, run_steps
-from vit_jax import list_models, tree
+from vit_jax import data, list_models, tree
 from vit_jax.architecture import Model
 from vit_jax.check import batch_shapes, compile_step
+from vit_jax.checkpoint import Checkpoints
 from vit_jax.config import Config, MeshShape, Optim
 from vit_jax.errors import InputError
 from vit_jax.experiment import build_experiment
@@ -125,6 +126,34 @@ def test_losses_are_equal_on_every_mesh(alone, shape):
     np.testing.assert_allclose(losses, alone[0], rtol=1e-5)
     kernel = state.params["blocks"]["mlp"]["fc1"]["kernel"]
     assert kernel.sharding.shard_shape(kernel.shape) == (2, 32 // shape.fsdp, 64 // shape.tensor)
+
+
+def test_losses_are_equal_when_continued_on_another_mesh(tmp_path):
+    source = data.open_sources(CONFIG)["train"]
+
+    def run(mesh, first, last, state=None):
+        experiment = build_experiment(CONFIG, mesh, 10, len(source))
+        if first == 0:
+            state = experiment.init(jax.random.key(CONFIG.seed))
+        elif state is None:
+            state = Checkpoints(tmp_path).restore(experiment.shapes)
+        rows, losses = batch_rows(CONFIG.batch, mesh), []
+        for batch in data.train_batches(source, CONFIG, rows, first, last):
+            state, metrics = experiment.train_step(state, place_batch(batch, rows, CONFIG.batch, mesh))
+            losses.append(float(metrics["loss"]))
+        return losses, state
+
+    eight = make_mesh(MeshShape(8))
+    _, state = run(eight, 0, 4)
+    checkpoints = Checkpoints(tmp_path, 1)
+    checkpoints.save(state)
+    checkpoints.close()
+    expected, _ = run(eight, 4, 24, state)
+    assert len(expected) == 20
+    assert expected[-1] < expected[0] - 0.1
+    for shape, number in ((MeshShape(4), 4), (MeshShape(), 1), (MeshShape(2, 2, 2), 8)):
+        losses, _ = run(make_mesh(shape, jax.devices()[:number]), 4, 24)
+        np.testing.assert_allclose(losses, expected, rtol=1e-5)
 
 
 def test_same_devices_same_bits(alone):

@@ -13,10 +13,11 @@ from jax.sharding import PartitionSpec as P
 
 from tests.tiny import CONFIG, run_steps
 from vit_jax import tree
-from vit_jax.checkpoint import Checkpoints, Facts, load_model, open_workdir
+from vit_jax.checkpoint import Checkpoints, load_model
 from vit_jax.config import Augment, Config, MeshShape, Optim
 from vit_jax.errors import InputError
 from vit_jax.experiment import Experiment, build_experiment
+from vit_jax.rundir import Facts, open_workdir
 from vit_jax.sharding import BATCH, make_mesh
 
 # What is drawn is drawn for the whole batch: mirroring, but no stochastic depth. It also compiles sooner.

@@ -1,7 +1,10 @@
 """The command: killed and continued to the bit, evaluated exactly, read back by the other commands."""
 
+import dataclasses
+import functools
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -11,33 +14,34 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 from flax import nnx
 from PIL import Image
 
 import vit_jax
+from tests.damage import arrays, same
 from tests.tiny import CONFIG, FILE
-from vit_jax import data, tree
-from vit_jax.checkpoint import load_model, read_facts
+from vit_jax import data
+from vit_jax.checkpoint import load_model
 from vit_jax.config import MeshShape
 from vit_jax.errors import InputError
 from vit_jax.evaluate import evaluate
 from vit_jax.evaluators import make_classification
 from vit_jax.models import init_params, model_graph
 from vit_jax.predict import predict
+from vit_jax.rundir import read_facts
 from vit_jax.sharding import batch_rows, make_mesh, place_batch
 from vit_jax.step import make_eval_step
 
 TIMES = ("train/images_per_second", "train/data_wait")
 
 
-def start(folder, workdir):
+def start(folder, workdir, **options):
     """Start the training command on one device, as a user would."""
     (folder / "tiny.py").write_text(FILE)
     command = [sys.executable, "-m", "vit_jax.train", f"--config={folder / 'tiny.py'}", f"--workdir={workdir}"]
     with (folder / "output.txt").open("w") as output:
-        return subprocess.Popen(command, stdout=output, stderr=output, env=os.environ | {"XLA_FLAGS": ""})
+        return subprocess.Popen(command, stdout=output, stderr=output, env=os.environ | {"XLA_FLAGS": ""}, **options)
 
 
 def finish(folder, workdir):
@@ -51,14 +55,6 @@ def records(workdir):
 
 def timeless(workdir):
     return [{name: value for name, value in record.items() if name not in TIMES} for record in records(workdir)]
-
-
-def checkpoint(workdir, step):
-    """Return every array of a checkpoint by name, read without the code under test."""
-    arrays = {}
-    for item in ("params", "training"):
-        arrays |= tree.flatten({item: ocp.StandardCheckpointer().restore(workdir / "checkpoints" / str(step) / item)})
-    return arrays
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +86,7 @@ def test_killed_and_continued_equals_uninterrupted_to_the_bit(whole, tmp_path):
         process.wait()
     finish(tmp_path, workdir)
     assert timeless(workdir) == timeless(whole)
-    expected, found = checkpoint(whole, 20), checkpoint(workdir, 20)
+    expected, found = (arrays(folder / "checkpoints" / "20") for folder in (whole, workdir))
     assert expected.keys() == found.keys()
     assert len(expected) > 60
     for name, array in expected.items():
@@ -101,6 +97,22 @@ def test_a_finished_run_does_nothing_more(whole, tmp_path):
     shutil.copytree(whole, tmp_path / "run")
     finish(tmp_path, tmp_path / "run")
     assert timeless(tmp_path / "run") == timeless(whole)
+
+
+def test_a_full_disk_stops_the_run_and_loses_nothing_earlier(whole, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(whole, workdir)
+    shutil.rmtree(workdir / "checkpoints" / "20")
+    # No file grows past 60 kB, as on a disk that is full.
+    limit = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (60_000, 60_000))
+    assert start(tmp_path, workdir, preexec_fn=limit).wait(timeout=120) == 2
+    assert (tmp_path / "output.txt").read_text().splitlines()[-1] == (
+        f"error: workdir '{workdir}' can't be written: File too large; once that is mended, "
+        "the same command goes on from checkpoint 16"
+    )
+    finish(tmp_path, workdir)
+    assert timeless(workdir) == timeless(whole)
+    assert same(arrays(workdir / "checkpoints" / "20"), arrays(whole / "checkpoints" / "20"))
 
 
 def test_run_directory_explains_itself(whole):
@@ -137,8 +149,10 @@ def test_load_reads_a_run_and_save_hands_it_on(whole, tmp_path):
         vit_jax.load(whole, depth=3)
 
 
-@pytest.mark.parametrize("shape", [MeshShape(1), MeshShape(8), MeshShape(4, 2)])
-def test_evaluation_equals_a_numpy_count(shape):
+@pytest.mark.parametrize(
+    ("shape", "loss"), [(MeshShape(1), "softmax"), (MeshShape(8), "softmax"), (MeshShape(4, 2), "sigmoid")]
+)
+def test_evaluation_equals_a_numpy_count(shape, loss):
     """360 pictures by 64 leave a last batch of 40."""
     mesh = make_mesh(shape, jax.devices()[: 1 if shape.data == 1 else 8])
     facts = CONFIG.model_facts(10)
@@ -146,10 +160,14 @@ def test_evaluation_equals_a_numpy_count(shape):
     params["head"]["kernel"] = jax.random.normal(jax.random.key(1), params["head"]["kernel"].shape)
     source, rows = data.open_sources(CONFIG)["val"], batch_rows(64, mesh)
     batches = [place_batch(batch, rows, 64, mesh) for batch in data.eval_batches(source, CONFIG, rows)]
-    result = make_classification(make_eval_step(graph), CONFIG)(params, batches)
+    result = make_classification(make_eval_step(graph), dataclasses.replace(CONFIG, loss=loss))(params, batches)
 
     logits = np.asarray(nnx.merge(graph, params)(jnp.array(source.images, jnp.float32) * (2 / 255) - 1), np.float64)
-    logp = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    picked = np.arange(360), source.labels
+    if loss == "softmax":
+        losses = np.log(np.exp(logits).sum(1)) - logits[picked]
+    else:
+        losses = np.log1p(np.exp(logits)).sum(1) - logits[picked]
     assert result["count"] == 360
     assert result["accuracy"] == (logits.argmax(1) == source.labels).sum() / 360
-    np.testing.assert_allclose(result["loss"], -logp[np.arange(360), source.labels].mean(), rtol=1e-5)
+    np.testing.assert_allclose(result["loss"], losses.mean(), rtol=1e-5)

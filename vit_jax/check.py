@@ -18,7 +18,6 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from vit_jax import data, tree
-from vit_jax.checkpoint import read_facts
 from vit_jax.collectives import received
 from vit_jax.config import Config, differences, flatten
 from vit_jax.errors import InputError
@@ -27,6 +26,7 @@ from vit_jax.experiment import Experiment, build_experiment
 from vit_jax.flops import count_flops
 from vit_jax.pretrained import start_from
 from vit_jax.rates import format_rates
+from vit_jax.rundir import read_facts
 from vit_jax.sharding import BATCH, batch_rows, make_mesh, shard_bytes
 
 SUSTAINED = 100e12  # FLOPs a second of each device, to tell a time by where there is none to measure.

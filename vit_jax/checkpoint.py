@@ -1,145 +1,266 @@
-"""Run directories: what a run is (`run.json`) and where it stands (`checkpoints/`, by Orbax)."""
+"""Checkpoints of a run: saved in the background by Orbax, known to be whole by their digests."""
 
-import dataclasses
+import functools
+import hashlib
 import json
+import logging
 import os
+import shutil
+import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from vit_jax.config import Config, MeshShape, differences, from_dict
+from vit_jax import tree
+from vit_jax.config import MeshShape
+from vit_jax.digest import digests
 from vit_jax.errors import InputError
 from vit_jax.models import init_params, model_graph
+from vit_jax.rundir import Facts, finished_steps, read_facts
 from vit_jax.sharding import make_mesh, tree_shardings, with_shardings
 from vit_jax.step import State
 
-
-class Facts(NamedTuple):
-    """What a reader of a run must know beside its parameters."""
-
-    config: Config
-    label_names: tuple[str, ...]
+# What is read alone, by those who only need the model; the other fields of the state lie together in "training".
+ALONE = ("params", "ema")
+UNFINISHED = ".orbax-checkpoint-tmp"
 
 
-def read_facts(workdir: Path) -> Facts:
-    """Return the facts of a run directory.
+@functools.cache
+def _drop_echoes() -> None:
+    # What Orbax logs, with a traceback, is also raised, and told in one line. When one array can't be read or written,
+    # the others still end, after the loop that waits for them is closed, with a traceback each.
+    def echoes(unraisable: Any) -> bool:
+        code = getattr(unraisable.object, "cr_code", None)  # Of a coroutine.
+        late = code is not None and "orbax" in code.co_filename
+        return late or "Event loop is closed" in str(unraisable.exc_value)
 
-    Raises:
-        InputError: it is none, or `run.json` can't be read.
-    """
-    path = workdir / "run.json"
-    try:
-        values = json.loads(path.read_text())
-        return Facts(from_dict(values["config"]), tuple(values["label_names"]))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(f"{str(workdir)!r} is not a run directory: it has no run.json") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{str(path)!r} can't be read: {error}") from error
-
-
-def open_workdir(workdir: Path, facts: Facts) -> None:
-    """Create a run directory, or check that the one there is of the same experiment.
-
-    Raises:
-        InputError: it can't be written, or belongs to another config.
-    """
-    path = workdir / "run.json"
-    if path.exists():
-        old = read_facts(workdir)
-        changes = differences(old.config, facts.config)
-        if old.label_names != facts.label_names:
-            changes.append(f"label names: {len(old.label_names)} classes -> {len(facts.label_names)}, or other names")
-        if changes:
-            raise InputError(
-                f"workdir {str(workdir)!r} holds a run of another config ({'; '.join(changes)}); choose another workdir"
-            )
-        return
-    values = {
-        "config": dataclasses.asdict(facts.config),
-        "label_names": facts.label_names,
-        "preprocessing": {
-            "resize": f"shorter side to size / {facts.config.data.crop_fraction}, bilinear, centre cut out; "
-            "pictures of the model's size as they are",
-            "values": "pixel * 2 / 255 - 1",
-        },
-    }
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        if jax.process_index() == 0:
-            partial = path.with_suffix(".partial")
-            partial.write_text(json.dumps(values, indent=1) + "\n")
-            os.replace(partial, path)
-    except OSError as error:
-        raise InputError(f"workdir {str(workdir)!r} can't be written: {error.strerror}") from error
+    logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+    logging.getLogger("asyncio").addFilter(lambda record: "never retrieved" not in record.getMessage())
+    tell = sys.unraisablehook
+    sys.unraisablehook = lambda unraisable: None if echoes(unraisable) else tell(unraisable)
 
 
 class Checkpoints:
-    """The checkpoints of a run: saved in the background, the newest `keep` kept, an unfinished one never seen.
+    """The checkpoints of a run: the newest `keep` stay, and the best by the metric `keep_best`.
 
-    Without `keep` they are only read.
+    An unfinished one is never seen. A damaged one is told of and passed over; training moves it out of the way, to
+    `damaged-STEP`. Without `keep` they are only read. All processes call each method, and decide alike.
     """
 
-    def __init__(self, workdir: Path, keep: int | None = None):
-        writing = keep is not None
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=writing, create=writing)
-        self._manager = ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
+    def __init__(self, workdir: Path, keep: int | None = None, keep_best: str | None = None):
+        self._workdir, self._keep, self._keep_best = workdir, keep, keep_best
+        self._directory = (workdir / "checkpoints").absolute()
+        self._last = None
+        _drop_echoes()
+        if keep is not None:
+            self._directory.mkdir(exist_ok=True)
+            self._writer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
+            for path in self._directory.glob(f"*{UNFINISHED}*") if jax.process_index() == 0 else ():
+                shutil.rmtree(path)
 
     def latest(self) -> int | None:
-        """Return the step of the newest whole checkpoint."""
-        return self._manager.latest_step()
+        """Return the step of the newest finished checkpoint."""
+        return self._before(None)
 
-    def save(self, state: State) -> None:
-        """Copy the state to the host and write it while training goes on."""
-        items = {name: ocp.args.StandardSave(item) for name, item in _items(state).items()}
-        self._manager.save(int(state.step), args=ocp.args.Composite(**items))
+    def best(self) -> int | None:
+        """Return the step of the best finished checkpoint among those saved when they were evaluated."""
+        scores = {}
+        for step in finished_steps(self._workdir):
+            try:
+                score = self.contents(step)["metrics"].get(self._keep_best)
+            except (OSError, ValueError):
+                continue
+            if score is not None and score == score:
+                scores[step] = -score if self._keep_best.endswith("loss") else score
+        return max(scores, key=lambda step: (scores[step], step), default=None)
+
+    def save(self, state: State, metrics: dict[str, float] | None = None) -> None:
+        """Copy the state to the host and write it while training goes on; `metrics` are those of its step.
+
+        An error in writing the one before is raised here, or by `close`.
+        """
+        step = int(state.step)
+        if step == self._last:
+            return
+        items = _items(state)
+        contents = {"step": step, "metrics": metrics or {}, "arrays": _description(items)}
+        contents["digests"] = digests(items)
+        text = json.dumps(contents)
+        contents = {"contents": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+        arguments = {name: ocp.args.StandardSave(item) for name, item in items.items()}
+        self._finish()
+        arguments = ocp.args.Composite(**arguments, contents=ocp.args.JsonSave(contents))
+        self._writer.save(self._directory / str(step), args=arguments)
+        self._last = step
 
     def restore(self, shapes: State) -> State:
-        """Return the newest state; `shapes` has the shape, dtype and sharding of every array."""
-        items = {name: ocp.args.StandardRestore(item) for name, item in _items(shapes).items()}
-        restored = self._manager.restore(self.latest(), args=ocp.args.Composite(**items))
-        return State(params=restored["params"], ema=restored.get("ema"), **restored["training"])
+        """Return the newest whole state; `shapes` has the shape, dtype and sharding of every array.
 
-    def restore_item(self, name: str, shapes: Any) -> Any:
-        """Return the newest of an item of a checkpoint alone: "params" or "ema"."""
-        args = ocp.args.Composite(**{name: ocp.args.StandardRestore(shapes)})
-        return self._manager.restore(self.latest(), args=args)[name]
+        Raises:
+            InputError: there is none that is whole, or its arrays are not those of `shapes`.
+        """
+        items = self.newest(_items(shapes))
+        return shapes._replace(**items.pop("training"), **items)
+
+    def newest(self, items: dict[str, Any]) -> dict[str, Any]:
+        """Return items of the newest checkpoint in which they are whole, for {item: shapes}."""
+        damaged, step = [], self._before(None)
+        while step is not None:
+            found, why = self._read(step, items)
+            if found is not None:
+                break
+            damaged.append(step)
+            step = self._before(step)
+            if jax.process_index() == 0 or not why.startswith("another"):
+                going = "there is none before it" if step is None else f"going back to checkpoint {step}"
+                print(f"warning: checkpoint {damaged[-1]} is damaged ({why}); {going}", file=sys.stderr, flush=True)
+        if step is None:
+            raise InputError(
+                f"run {str(self._workdir)!r} has no whole checkpoint (damaged: {', '.join(map(str, damaged))}); "
+                "put a copy of one there, or start again in another workdir"
+            )
+        if self._keep is not None and jax.process_index() == 0:
+            for number in damaged:
+                self._set_aside(number)
+        self._last = step
+        return found
+
+    def exactly(self, step: int, items: dict[str, Any]) -> dict[str, Any]:
+        """Return items of one checkpoint.
+
+        Raises:
+            InputError: there is none, or it is damaged.
+        """
+        if step not in finished_steps(self._workdir):
+            there = ", ".join(map(str, finished_steps(self._workdir)))
+            raise InputError(f"run {str(self._workdir)!r} has no checkpoint {step}; there are {there}")
+        found, why = self._read(step, items)
+        if found is None:
+            raise InputError(f"checkpoint {step} of run {str(self._workdir)!r} is damaged ({why})")
+        return found
+
+    def contents(self, step: int) -> dict[str, Any]:
+        """Return what a checkpoint says of itself: step, metrics, arrays, digests.
+
+        Raises:
+            ValueError: it is damaged.
+            OSError: it can't be read.
+        """
+        saved = json.loads((self._directory / str(step) / "contents" / "metadata").read_bytes())
+        if hashlib.sha256(saved["contents"].encode()).hexdigest() != saved["sha256"]:
+            raise ValueError("its table of contents is not what was written")
+        contents = json.loads(saved["contents"])
+        if contents["step"] != step:
+            raise ValueError(f"it was saved as checkpoint {contents['step']}")
+        return contents
 
     def close(self) -> None:
         """Wait until what is being saved is whole."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        if self._keep is not None:
+            self._finish()
+            self._writer.close()
+
+    def _finish(self) -> None:
+        self._writer.wait_until_finished()
+        if jax.process_index() != 0:
+            return
+        for step in set(finished_steps(self._workdir)[: -self._keep]) - {self.best()}:
+            # Half of a checkpoint must not bear its number, even when the process is killed here.
+            old = self._directory / f"{step}{UNFINISHED}-old"
+            os.replace(self._directory / str(step), old)
+            shutil.rmtree(old)
+
+    def _before(self, step: int | None) -> int | None:
+        # As the first process sees it: a network's file system may show another one less.
+        steps = [other for other in finished_steps(self._workdir) if step is None or other < step]
+        found = int(multihost_utils.broadcast_one_to_all(np.int32(max(steps, default=-1))))
+        return None if found == -1 else found
+
+    def _read(self, step: int, items: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
+        found, why = None, ""
+        try:
+            contents = self.contents(step)
+            _check(contents["arrays"], _description(items), f"checkpoint {step} of run {str(self._workdir)!r}")
+            # Without a checkpointer, whose barrier would wait for a process that can't read.
+            handler, path = ocp.StandardCheckpointHandler(), self._directory / str(step)
+            found = {name: handler.restore(path / name, args=ocp.args.StandardRestore(items[name])) for name in items}
+        except InputError:
+            raise
+        except Exception as error:  # Whatever the readers of many formats make of damaged files.
+            why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        if not np.all(multihost_utils.process_allgather(np.bool_(found is not None))):
+            return None, why or "another process can't read it"
+        wrong = [name for name, digest in digests(found).items() if digest != contents["digests"][name]]
+        return (None, f"{_some(wrong)}: not what was saved") if wrong else (found, "")
+
+    def _set_aside(self, step: int) -> None:
+        aside = self._directory / f"damaged-{step}"
+        while aside.exists():
+            aside = aside.with_name(f"{aside.name}-again")
+        os.replace(self._directory / str(step), aside)
 
 
 def _items(state: State) -> dict[str, Any]:
-    # What is read by itself is an item of its own.
-    rest = {name: part for name, part in state._asdict().items() if name not in ("params", "ema")}
-    average = {} if state.ema is None else {"ema": state.ema}
-    return {"params": state.params, "training": rest, **average}
+    fields = {name: value for name, value in state._asdict().items() if value is not None}
+    alone = {name: fields.pop(name) for name in ALONE if name in fields}
+    return {**alone, "training": fields}
 
 
-def load_params(workdir: Path, model_facts: dict[str, Any], mesh: Mesh) -> Any:
-    """Return a run's newest parameters, their moving average where it keeps one, placed by the partition rules.
+def _description(items: dict[str, Any]) -> dict[str, str]:
+    return {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in tree.flatten(items).items()}
+
+
+def _check(saved: dict[str, str], wanted: dict[str, str], where: str) -> None:
+    items = {name.split("/")[0] for name in wanted}
+    saved = {name: array for name, array in saved.items() if name.split("/")[0] in items}
+    differing = [
+        f"{name}: {saved.get(name, 'not there')}, but {wanted.get(name, 'not there')} in the model"
+        for name in sorted(saved.keys() | wanted.keys())
+        if saved.get(name) != wanted.get(name)
+    ]
+    if differing:
+        raise InputError(f"{where} does not fit the model: {_some(differing)}")
+
+
+def _some(texts: list[str]) -> str:
+    return texts[0] + (f" and {len(texts) - 1} more" if len(texts) > 1 else "")
+
+
+def load_params(workdir: Path, model_facts: dict[str, Any], mesh: Mesh, checkpoint: str = "newest") -> Any:
+    """Return a run's parameters, their moving average where it keeps one, placed on a mesh by the partition rules.
+
+    Args:
+        checkpoint: "newest" that is whole, "best" by the run's `keep_best`, or a step.
 
     Raises:
-        InputError: the run has no checkpoint yet.
+        InputError: the run has no such checkpoint, or none that is whole.
     """
-    checkpoints = Checkpoints(workdir) if (workdir / "checkpoints").is_dir() else None
-    if checkpoints is None or checkpoints.latest() is None:
+    config = read_facts(workdir).config
+    checkpoints = Checkpoints(workdir, keep_best=config.keep_best)
+    if checkpoints.latest() is None:
         raise InputError(f"run {str(workdir)!r} has no checkpoint yet")
     shapes = jax.eval_shape(lambda: init_params(jax.random.key(0), **model_facts))
-    item = "params" if read_facts(workdir).config.ema is None else "ema"
-    params = checkpoints.restore_item(item, with_shardings(shapes, tree_shardings(shapes, mesh)))
-    checkpoints.close()
-    return params
+    item = "params" if config.ema is None else "ema"
+    items = {item: with_shardings(shapes, tree_shardings(shapes, mesh))}
+    if checkpoint == "newest":
+        return checkpoints.newest(items)[item]
+    if checkpoint != "best" and not checkpoint.isdecimal():
+        raise InputError(f"--checkpoint={checkpoint}: must be newest, best or a step")
+    step = checkpoints.best() if checkpoint == "best" else int(checkpoint)
+    if step is None:
+        raise InputError(f"run {str(workdir)!r} has no best checkpoint: none was saved at a step that was evaluated")
+    return checkpoints.exactly(step, items)[item]
 
 
-def load_model(workdir: Path) -> tuple[nnx.Module, Facts]:
-    """Return a run's newest model, on one device, and the facts of the run."""
+def load_model(workdir: Path, checkpoint: str = "newest") -> tuple[nnx.Module, Facts]:
+    """Return a run's model, on one device, and the facts of the run; `checkpoint` as in `load_params`."""
     facts = read_facts(workdir)
     model_facts = facts.config.model_facts(len(facts.label_names))
     mesh = make_mesh(MeshShape(), jax.local_devices()[:1])
-    return nnx.merge(model_graph(**model_facts), load_params(workdir, model_facts, mesh)), facts
+    return nnx.merge(model_graph(**model_facts), load_params(workdir, model_facts, mesh, checkpoint)), facts

@@ -133,6 +133,8 @@ class Config:
             epochs, "1_000_000ex" pictures, "5%" of the total. The learning rate rises over the warm-up, and falls to 0
             over the cooldown, in a line.
         keep: how many of the newest checkpoints stay.
+        keep_best: a metric by which the best checkpoint of an evaluated step stays too: the highest, or the lowest
+            if its name ends in "loss"; None keeps no such.
         loss: cross-entropy over the classes, or one for each class against all others ("sigmoid"; summed over the
             classes, as in Beyer et al., 2020).
         label_smoothing: part of a target that is spread over all classes, in [0, 1) (Szegedy et al., 2016).
@@ -154,6 +156,7 @@ class Config:
     eval_every: str = "5%"
     save_every: str = "5%"
     keep: int = 2
+    keep_best: str | None = "val/accuracy"
     loss: Literal["softmax", "sigmoid"] = "softmax"
     label_smoothing: float = 0.0
     init: str | None = None
@@ -194,7 +197,7 @@ class Config:
 
 # What may change between the runs of one experiment: it alters how the run is computed, never what comes out.
 EXECUTION = (
-    *("mesh", "accumulate", "model.remat", "model.unroll", "model.attention", "keep", "max_skipped"),
+    *("mesh", "accumulate", "model.remat", "model.unroll", "model.attention", "keep", "keep_best", "max_skipped"),
     *("data.path", "data.threads", "data.cache_mb", "data.max_bad", "data.examples", "data.classes"),
 )
 

@@ -12,17 +12,21 @@ from pathlib import Path
 import jax
 
 from vit_jax import config_file, data
-from vit_jax.checkpoint import load_params, read_facts
+from vit_jax.checkpoint import load_params
 from vit_jax.config import Config, MeshShape, differences
 from vit_jax.errors import InputError, Parser, run_command
 from vit_jax.evaluators import build_evaluators
 from vit_jax.models import model_graph
+from vit_jax.rundir import read_facts
 from vit_jax.sharding import BATCH, batch_rows, make_mesh, place_batch
 from vit_jax.step import make_eval_step
 
 
-def evaluate(workdir: Path, overrides: dict[str, str] | None = None) -> dict[str, float]:
-    """Return the metrics of a run's newest checkpoint over its validation split, every picture counted once.
+def evaluate(workdir: Path, overrides: dict[str, str] | None = None, checkpoint: str = "newest") -> dict[str, float]:
+    """Return the metrics of a run over its validation split, every picture counted once.
+
+    Args:
+        checkpoint: "newest" that is whole, "best", or a step.
 
     Raises:
         InputError: the run has no checkpoint, or its data can't be read or has other classes.
@@ -38,7 +42,7 @@ def evaluate(workdir: Path, overrides: dict[str, str] | None = None) -> dict[str
     if source.label_names != label_names:
         raise InputError(f"the data of config.data.path={config.data.path!r} has other classes than the run")
     facts = config.model_facts(len(label_names))
-    params = load_params(workdir, facts, mesh)
+    params = load_params(workdir, facts, mesh, checkpoint)
     run = build_evaluators(config, make_eval_step(model_graph(**facts)))
     place = functools.partial(place_batch, rows=rows, batch=config.batch, mesh=mesh)
     return run(params, lambda: map(place, data.eval_batches(source, config, rows)))
@@ -53,8 +57,9 @@ def main(argv: list[str] | None = None) -> None:
     """Read the command line, evaluate and print one JSON object."""
     parser = Parser(__doc__)
     parser.add_argument("--workdir", required=True, type=Path, metavar="DIR", help="a run directory")
+    parser.add_argument("--checkpoint", default="newest", metavar="WHICH", help="newest, best or a step")
     args, rest = parser.parse_known_args(argv)
-    results = evaluate(args.workdir, config_file.parse_overrides(rest))
+    results = evaluate(args.workdir, config_file.parse_overrides(rest), args.checkpoint)
     if jax.process_index() == 0:
         print(json.dumps(results))
 

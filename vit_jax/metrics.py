@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import tensorboardX
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.record_writer import RecordWriter
+from tensorboardX.summary import scalar
 from tqdm import tqdm
 
 from vit_jax.errors import InputError
@@ -32,13 +35,35 @@ class Writer:
         partial.write_text("".join(kept))
         os.replace(partial, path)
         self._lines = path.open("a", buffering=1)
-        self._events = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+        folder = workdir / "tensorboard"
+        folder.mkdir(exist_ok=True)
+        # Not `SummaryWriter`: when its thread can't write, the run would wait for it for ever.
+        name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
+        self._events = RecordWriter(str(folder / name))
+        self._add(Event(file_version="brain.Event:2"))
+        self._add(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
-        """Write the metrics of a step; each step at most once."""
-        self._lines.write(json.dumps({"step": step, **metrics}) + "\n")
-        for name, value in metrics.items():
-            self._events.add_scalar(name, value, step)
+        """Write the metrics of a step; each step at most once.
+
+        Raises:
+            OSError: the disk is full, or can't be written.
+        """
+        try:
+            self._lines.write(json.dumps({"step": step, **metrics}) + "\n")
+            for name, value in metrics.items():
+                self._add(Event(step=step, summary=scalar(name, value)))
+            self._events.flush()
+        except OSError:
+            # What is held back could not be written at exit either, and would be told of once more.
+            for file in (self._lines, self._events):
+                with contextlib.suppress(OSError):
+                    file.close()
+            raise
+
+    def _add(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self._events.write(event.SerializeToString())
 
     def close(self) -> None:
         """Write out what is held back."""

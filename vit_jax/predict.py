@@ -13,13 +13,15 @@ from vit_jax.errors import Parser, run_command
 from vit_jax.losses import LOSSES
 
 
-def predict(workdir: Path, pictures: list[Path], top: int = 5) -> list[list[tuple[str, float]]]:
+def predict(
+    workdir: Path, pictures: list[Path], top: int = 5, checkpoint: str = "newest"
+) -> list[list[tuple[str, float]]]:
     """Return, for each picture, its most probable classes as (label name, probability), the first the most probable.
 
     Raises:
         InputError: there is no such run, or a picture can't be read.
     """
-    model, (config, label_names) = load_model(workdir)
+    model, (config, label_names) = load_model(workdir, checkpoint)
     choose = crop.central(config.height_width(), config.data.crop_fraction)
     images = [decode(picture, config.height_width(), config.channels, choose) for picture in pictures]
     logits = model(normalise(jnp.array(np.stack(images))))
@@ -32,9 +34,11 @@ def main(argv: list[str] | None = None) -> None:
     """Read the command line, and print a line a picture."""
     parser = Parser(__doc__)
     parser.add_argument("--model", required=True, type=Path, metavar="DIR", help="a run directory")
+    parser.add_argument("--checkpoint", default="newest", metavar="WHICH", help="newest, best or a step")
     parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
     args = parser.parse_args(argv)
-    for picture, classes in zip(args.pictures, predict(args.model, args.pictures), strict=True):
+    named = predict(args.model, args.pictures, checkpoint=args.checkpoint)
+    for picture, classes in zip(args.pictures, named, strict=True):
         print(f"{picture}: " + ", ".join(f"{name} {probability:.3f}" for name, probability in classes))
 
 

@@ -10,9 +10,10 @@ from flax import nnx
 
 from vit_jax import tree
 from vit_jax.architecture import Model
-from vit_jax.checkpoint import Checkpoints, read_facts
+from vit_jax.checkpoint import Checkpoints
 from vit_jax.config import Config
 from vit_jax.errors import InputError
+from vit_jax.rundir import read_facts
 from vit_jax.weights import SIZE_KEYS, configured, load
 from vit_jax.weights.fetch import fetch
 

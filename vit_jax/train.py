@@ -12,7 +12,7 @@ import jax
 
 from vit_jax import config_file, data, tree
 from vit_jax.check import check
-from vit_jax.checkpoint import Checkpoints, Facts, open_workdir
+from vit_jax.checkpoint import Checkpoints
 from vit_jax.config import Config
 from vit_jax.data.bad import BadPictures
 from vit_jax.data.pipeline import ahead
@@ -21,6 +21,7 @@ from vit_jax.evaluators import build_evaluators
 from vit_jax.experiment import build_experiment
 from vit_jax.metrics import Clock, Progress, Writer
 from vit_jax.pretrained import place_params, start_from
+from vit_jax.rundir import Facts, open_workdir, stopping_where_nothing_can_be_written
 from vit_jax.sharding import batch_rows, make_mesh, place_batch
 
 
@@ -52,7 +53,7 @@ def train(config: Config, workdir: Path) -> None:
 
     # State.
     plan = experiment.plan
-    checkpoints = Checkpoints(workdir, config.keep)
+    checkpoints = Checkpoints(workdir, config.keep, config.keep_best)
     if checkpoints.latest() is not None:
         state = checkpoints.restore(experiment.shapes)
     elif weights is not None:
@@ -95,7 +96,7 @@ def train(config: Config, workdir: Path) -> None:
                 writer.write(step, record)
         if plan.due(step, plan.save_every):
             with clock.pause(state):
-                checkpoints.save(state)
+                checkpoints.save(state, record)
     checkpoints.close()
     if writer is not None:
         writer.close()
@@ -118,7 +119,8 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(f"--devices={args.devices}: devices that are not there can only be checked; add --check")
     if args.check:
         check(config, args.workdir, args.devices)
-    else:
+        return
+    with stopping_where_nothing_can_be_written(args.workdir):
         train(config, args.workdir)
 
 

@@ -125,7 +125,8 @@ def _host() -> jax.Device:
 
 def _from_run(path: pathlib.Path, num_classes: int | None, put: Put, strict: bool, overrides: dict) -> ViT | BiT:
     # Orbax and Grain are slow to import, and only run directories need them.
-    from vit_jax.checkpoint import load_params, read_facts
+    from vit_jax.checkpoint import load_params
+    from vit_jax.rundir import read_facts
 
     run, label_names = read_facts(path)
     facts = run.model_facts(len(label_names))
