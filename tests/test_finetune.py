@@ -10,6 +10,7 @@ import pytest
 
 import vit_jax
 from tests.drawn import drawn_model, params_of
+from tests.golden import DATA, FILES
 from tests.test_bad_input import refusal
 from tests.tiny import CONFIG, FILE
 from vit_jax import train, tree
@@ -136,6 +137,14 @@ def test_head_is_kept_for_the_same_classes_of_a_run_alone(tmp_path):
     assert "pre_logits" not in found.params
     assert not found.params["head"]["kernel"].any()
     assert found.params["head"]["kernel"].shape == (32, 10)
+
+
+def test_a_resnet_is_started_from_too(tmp_path):
+    file = DATA / FILES["bit"]
+    config = dataclasses.replace(BARE, init=str(file), model=Model(name="BiT-custom"), channels=3, image_size=32)
+    config, found = start_from(config, DIGITS, tmp_path)
+    assert config.model.resnet == vit_jax.load(file).config.resnet
+    assert found.params["head"]["kernel"].shape[1] == 10
 
 
 @pytest.mark.parametrize(
