@@ -2,12 +2,8 @@
 
 python -m vit_jax.train --config=configs/digits.py --workdir=runs/digits [--config.optim.lr=3e-4 ...]
 
-    if args.devices is not None and not args.check:
-        raise InputError(f"--devices={args.devices}: devices that are not there can only be checked; add --check")
-    if args.check:
-        check(config_file.load(args.config, config_file.parse_overrides(rest)), args.workdir, args.devices)
-        return
-The same command continues a run that was stopped. On several hosts, start it on each: docs/survival.md.
+The same command continues a run that was stopped. On several hosts, start it on each (docs/survival.md). With
+--check it does everything short of training (docs/scaling.md).
 """
 
 from vit_jax.starting import end_on_signals
@@ -159,14 +155,18 @@ def main(argv: list[str] | None = None) -> None:
         "--devices", metavar="N", help="with --check: for devices that are not there, see docs/scaling.md"
     )
     args, rest = parser.parse_known_args(argv)
-    if args.devices is not None and not args.check:
-        raise InputError(f"--devices={args.devices}: devices that are not there can only be checked; add --check")
-    if args.check:
-        check(config_file.load(args.config, config_file.parse_overrides(rest)), args.workdir, args.devices)
+    load = functools.partial(config_file.load, args.config, config_file.parse_overrides(rest))
+    if args.devices is not None:
+        if not args.check:
+            raise InputError(f"--devices={args.devices}: devices that are not there can only be checked; add --check")
+        check(load(), args.workdir, args.devices)
         return
     stopping = Stopping()
     with stopping.listening(), joined() as stopping.peers, stopping_where_nothing_can_be_written(args.workdir):
-        train(config_file.load(args.config, config_file.parse_overrides(rest)), args.workdir, stopping)
+        if args.check:
+            check(load(), args.workdir)
+        else:
+            train(load(), args.workdir, stopping)
 
 
 if __name__ == "__main__":
