@@ -23,6 +23,7 @@ def get_config(arg=None):
     c.model = dict(name=arg.model, pool="gap", position="sincos2d", representation=WIDTH.get(arg.model))
     # The last 1 % of the training set is the authors' own validation set, which settings are chosen on.
     c.data = dict(name="tfds:imagenet2012", train="train[:99%]", val="validation")
+    c.data.examples, c.data.classes = 1_268_355, 1_000  # For a check where the data is not at hand.
     c.data.crop, c.data.crop_scale, c.data.crop_fraction = "random_resized", (0.05, 1.0), 224 / 256
     c.augment = dict(flip=True, randaugment=(2, 10), mixup=0.2)
     # Their decay of 1e-4 is not multiplied by the learning rate, whose peak is 1e-3; ours is.

@@ -33,6 +33,7 @@ def get_config(arg=None):
     c.loss = "sigmoid"
     c.model = dict(name=arg.model, head_bias=-10.0)
     c.data = dict(name="records", train="train[:99%]", val="train[99%:]")
+    c.data.examples, c.data.classes = 14_055_151, 21_843  # For a check where the data is not at hand.
     c.data.crop, c.data.crop_scale, c.data.crop_fraction = "random_resized", (0.05, 1.0), 224 / 256
     c.augment = dict(flip=True, mixup=mixup)
     if magnitude is not None:  # Magnitude 0 is not none: some of the operations have no magnitude.

@@ -34,6 +34,8 @@ def get_config(arg=None):
         c.data = dict(name="tfds:imagenet2012", train="train[:99%]", val="validation")
     else:
         c.data = dict(name="records", train="train[:99%]", val="train[99%:]")
+    # For a check where the data is not at hand.
+    c.data.examples, c.data.classes = (1_268_355, 1_000) if small else (14_055_151, 21_843)
     c.data.crop, c.data.crop_scale, c.data.crop_fraction = "random_resized", (0.05, 1.0), 1.0
     c.augment = dict(flip=True)
     c.optim = dict(name="adamw", lr=3e-3 if small else 1e-3, weight_decay=0.3 if small else 0.03)

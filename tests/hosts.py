@@ -34,7 +34,9 @@ def read(folder: str, first: int = 0, threads: int = 4) -> dict[str, np.ndarray]
     """Return, for each step, this process's rows of the global batch: rows, image, label, mixed."""
     config = dataclasses.replace(CONFIG, data=dataclasses.replace(CONFIG.data, path=folder, threads=threads))
     source = data.open_sources(config)["train"]
-    mesh = make_mesh(MeshShape())
+    # Four devices in all: a mix on another number of them may differ in the last bit.
+    share, number = 4 // jax.process_count(), jax.local_device_count()
+    mesh = make_mesh(MeshShape(), [device for i, device in enumerate(jax.devices()) if i % number < share])
     rows = batch_rows(config.batch, mesh)
 
     @jax.jit
@@ -57,10 +59,9 @@ def local(array: jax.Array) -> np.ndarray:
     return np.concatenate([np.asarray(shards[start]) for start in sorted(shards)])
 
 
-def losses(devices: int = -1) -> list[float]:
-    """Return the losses of 20 float32 steps, on so many devices."""
-    mesh = make_mesh(MeshShape(), None if devices == -1 else jax.devices()[:devices])
-    return tiny.run_steps(tiny.CONFIG, mesh, 20)[0]
+def losses(devices: int | None = None) -> list[float]:
+    """Return the losses of 20 float32 steps, on the first or on all devices."""
+    return tiny.run_steps(tiny.CONFIG, make_mesh(MeshShape(), jax.devices()[:devices]), 20)[0]
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import collections
 import json
 import os
 import random
+import re
 import signal
 import tempfile
 import time
@@ -101,7 +102,8 @@ class Interrupted:
             "hit": hit,
             "codes": codes,
             "seconds": round(time.monotonic() - began, 1),
-            "last": self.last(),
+            # Told by this start of it: before its first step, the metrics may hold those of one that was killed.
+            "last": max(map(int, re.findall(r"^step (\d+)/", run.text(), re.MULTILINE)), default=0),
             "saved": max(saved_steps(self.workdir), default=0),
         }
         if number == signal.SIGKILL:

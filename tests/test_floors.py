@@ -14,12 +14,13 @@ FLOORS = [
     ("errors",),
     ("coerce", "architecture", "config_optim", "peers", "starting"),
     ("tree", "losses", "config", "distributed", "stopping"),
-    ("config_file", "rates"),
+    ("config_file", "rates", "collectives", "flops"),
     ("models", "data", "optim", "sharding", "metrics", "digest", "rundir"),
     ("step", "evaluators"),
     ("checkpoint", "experiment"),
     ("weights",),
     ("pretrained",),
+    ("check",),
     ("train", "evaluate", "predict"),
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}

@@ -22,7 +22,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(folder):
-    """What one process with eight devices reads."""
+    """What one process with four devices reads."""
     return read(str(folder))
 
 

@@ -1,17 +1,32 @@
 """Sharding: the mesh, partition rules, placement, and that no mesh changes the arithmetic."""
 
+import dataclasses
+import functools
+
 import jax
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from tests.tiny import CONFIG, run_steps
-from vit_jax import data, tree
+from tests.tiny import CONFIG, MODEL, run_steps
+from vit_jax import data, list_models, tree
+from vit_jax.architecture import Model
+from vit_jax.check import batch_shapes, compile_step
 from vit_jax.checkpoint import Checkpoints
-from vit_jax.config import MeshShape
+from vit_jax.config import Config, MeshShape, Optim
 from vit_jax.errors import InputError
 from vit_jax.experiment import build_experiment
-from vit_jax.sharding import batch_rows, make_mesh, place_batch, spec_of, tree_shardings
+from vit_jax.models import init_params
+from vit_jax.models.layers import REMAT
+from vit_jax.sharding import (
+    batch_rows,
+    make_mesh,
+    place_batch,
+    shard_bytes,
+    spec_of,
+    tree_shardings,
+    with_shardings,
+)
 
 
 def test_mesh_takes_the_rest():
@@ -29,8 +44,58 @@ def test_rules_split_what_divides():
     mesh = make_mesh(MeshShape(data=1, fsdp=4, tensor=2))
     assert spec_of("params/blocks/attn/query/kernel", (12, 64, 4, 16), mesh) == P(None, "fsdp", "tensor", None)
     assert spec_of("opt_state/0/mu/blocks/mlp/fc2/kernel", (12, 256, 64), mesh) == P(None, "tensor", "fsdp")
-    assert spec_of("blocks/attn/query/kernel", (12, 62, 3, 16), mesh) == P(None, None, None, None)
-    assert spec_of("head/bias", (10,), mesh) == P()
+    assert spec_of("pool/mlp/fc1/kernel", (64, 256), mesh) == P("fsdp", "tensor")
+    assert spec_of("resnet/block1/rest/conv2/kernel", (2, 3, 3, 64, 64), mesh) == P(None, None, None, None, "fsdp")
+    assert spec_of("head/bias", (10,), mesh) == P(None)
+    # Where an axis does not divide, another is split; the depth never is.
+    assert spec_of("blocks/attn/query/kernel", (12, 62, 3, 16), mesh) == P(None, None, None, "fsdp")
+    assert spec_of("blocks/attn/query/kernel", (12, 62, 3, 18), mesh) == P(None, None, None, None)
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_each_of_eight_devices_holds_an_eighth(name):
+    mesh = make_mesh(MeshShape(data=1, fsdp=8))
+    pool = {} if name.startswith("BiT") else {"pool": "map"}
+    facts = Config(model=Model(name=name, **pool)).model_facts(num_classes=1000)
+    shapes = jax.eval_shape(functools.partial(init_params, **facts), jax.random.key(0))
+    placed = with_shardings(shapes, tree_shardings(shapes, mesh))
+    whole = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))
+    assert whole / 8 <= shard_bytes(placed) <= whole * (1 / 8 + 0.02)
+    # So that none that is large hides among the others.
+    left = {
+        name: x.size * x.dtype.itemsize for name, x in tree.flatten(placed).items() if x.sharding.is_fully_replicated
+    }
+    assert max(left.values()) <= whole * 0.005, left
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
+def test_the_state_is_born_split(optimizer):
+    config = dataclasses.replace(CONFIG, model=Model(name="S/4"), optim=Optim(name=optimizer), ema=0.9)
+    mesh = make_mesh(MeshShape(data=1, fsdp=8))
+    experiment = build_experiment(config, mesh, 10, 1000)
+    state = experiment.shapes
+    assert shard_bytes(state) <= sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state)) * (1 / 8 + 0.02)
+    if optimizer == "adamw":
+        on_first = [x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(experiment.init(jax.random.key(0)))]
+        assert sum(on_first) == shard_bytes(state)
+
+
+def test_a_block_is_gathered_at_a_time():
+    """What each device receives is every block's kernels, once for each pass, and its part of their gradients."""
+    config = dataclasses.replace(CONFIG, batch=8, model=dataclasses.replace(MODEL, width=64, depth=5, drop_path=0.0))
+    mesh = make_mesh(MeshShape(data=1, fsdp=8))
+    experiment = build_experiment(config, mesh, 10, 1000)
+    compiled = compile_step(experiment.train_step.trace(experiment.shapes, batch_shapes(config, mesh)), mesh)
+    split = {
+        name: x.size * 4 * 7 // 8
+        for name, x in tree.flatten(experiment.shapes.params).items()
+        if not x.sharding.is_fully_replicated
+    }
+    blocks = sum(size for name, size in split.items() if name.startswith("blocks/"))
+    assert blocks > 0.9 * sum(split.values())
+    assert compiled.received["all-gather"] == sum(split.values()) + blocks
+    assert compiled.received["reduce-scatter"] == sum(split.values())
+    assert "all-to-all" not in compiled.received
 
 
 def test_batch_rows_are_divided_or_refused():
@@ -53,7 +118,7 @@ def alone():
     return run_steps(CONFIG, make_mesh(MeshShape(), jax.devices()[:1]), 20)
 
 
-@pytest.mark.parametrize("shape", [MeshShape(8), MeshShape(4, 2), MeshShape(2, 2, 2)])
+@pytest.mark.parametrize("shape", [MeshShape(8), MeshShape(2, 4), MeshShape(1, 2, 4), MeshShape(2, 2, 2)])
 def test_losses_are_equal_on_every_mesh(alone, shape):
     mesh = make_mesh(shape)
     losses, state = run_steps(CONFIG, mesh, 20)
@@ -104,3 +169,10 @@ def test_optimizer_state_is_split_as_its_parameters(alone):
     kernels = [name for name in shardings if name.endswith("blocks/mlp/fc1/kernel")]
     assert len(kernels) == 3  # The parameter and AdamW's two moments.
     assert {shardings[name].spec for name in kernels} == {P(None, "fsdp", "tensor")}
+
+
+def test_a_fused_attention_is_stored_without_remat():
+    fused = jax.custom_vjp(lambda x: x * 2)
+    fused.defvjp(lambda x: (x * 2, None), lambda _, g: (g * 2,))
+    (equation,) = jax.make_jaxpr(fused)(1.0).eqns
+    assert REMAT["none"](equation.primitive, **equation.params)

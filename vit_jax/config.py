@@ -38,6 +38,8 @@ class Data:
         crop_fraction: side of the central and random crop after the shorter side is resized; a picture that has the
             model's size already passes whole.
         max_bad: part of a split's pictures that may be unreadable, each replaced by the next, before a run stops.
+        examples, classes: pictures to train on and classes, by which a run on other devices is checked where its data
+            is not at hand (`vit_jax.check`).
     """
 
     name: str = "folder"
@@ -55,6 +57,8 @@ class Data:
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     crop_fraction: float = 0.875
     max_bad: float = 0.001
+    examples: int | None = None
+    classes: int | None = None
 
     def __post_init__(self):
         if not 0 < self.fraction <= 1:
@@ -194,7 +198,7 @@ class Config:
 # What may change between the runs of one experiment: it alters how the run is computed, never what comes out.
 EXECUTION = (
     *("mesh", "accumulate", "model.remat", "model.unroll", "model.attention", "keep", "keep_best", "max_skipped"),
-    *("data.path", "data.threads", "data.cache_mb", "data.max_bad"),
+    *("data.path", "data.threads", "data.cache_mb", "data.max_bad", "data.examples", "data.classes"),
 )
 
 
@@ -262,7 +266,7 @@ def differences(old: Config, new: Config) -> list[str]:
     # Dropout and stochastic depth draw anew for each part of a batch.
     draws = old.model.dropout > 0 or old.model.drop_path > 0
     free = tuple(key for key in EXECUTION if not (draws and key == "accumulate"))
-    old, new = (_flatten(dataclasses.asdict(config)) for config in (old, new))
+    old, new = (flatten(dataclasses.asdict(config)) for config in (old, new))
     return [
         f"{key}: {old[key]!r} -> {new[key]!r}"
         for key in old
@@ -270,8 +274,9 @@ def differences(old: Config, new: Config) -> list[str]:
     ]
 
 
-def _flatten(values: dict, prefix: str = "") -> dict[str, Any]:
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return {"data.name": ..., "batch": ...} for a config as nested dicts."""
     flat = {}
     for key, value in values.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat

@@ -7,16 +7,17 @@ from typing import Any, NamedTuple
 
 import jax
 import optax
+from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from vit_jax.config import Config, Plan, make_plan
 from vit_jax.errors import InputError
-from vit_jax.models import init_params, model_graph
-from vit_jax.models.layers import subset
+from vit_jax.models import abstract_model, init_params
+from vit_jax.models.layers import compute_dtype, subset
 from vit_jax.optim import build_optimizer, build_schedule
 from vit_jax.rates import trained_names
-from vit_jax.sharding import BATCH, tree_shardings, with_shardings
+from vit_jax.sharding import BATCH, gather_when_read, tree_shardings, with_shardings
 from vit_jax.step import Batch, Metrics, State, init_state, make_eval_step, make_train_step
 
 
@@ -48,7 +49,9 @@ def build_experiment(config: Config, mesh: Mesh, num_classes: int, examples: int
     """
     _check_parts(config, mesh)
     facts = config.model_facts(num_classes)
-    graph = model_graph(**facts)
+    model = abstract_model(**facts)
+    gather_when_read(model, mesh, compute_dtype(config.model))
+    graph = nnx.split(model)[0]
     plan = make_plan(config, examples)
     schedule = build_schedule(config.optim, plan)
     draw = functools.partial(init_params, **facts)

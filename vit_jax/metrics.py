@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import socket
 import sys
@@ -50,7 +51,9 @@ class Writer:
             OSError: the disk is full, or can't be written.
         """
         try:
-            self._lines.write(json.dumps({"step": step, **metrics}) + "\n")
+            # JSON has no word for what is not finite.
+            values = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+            self._lines.write(json.dumps({"step": step, **values}) + "\n")
             for name, value in metrics.items():
                 self._add(Event(step=step, summary=scalar(name, value)))
             self._events.flush()

@@ -78,7 +78,7 @@ def _muon(config: Optim, params: Any) -> optax.GradientTransformation:
         return next((MuonDimensionNumbers(*axes) for pattern, *axes in MATRICES if re.fullmatch(pattern, name)), None)
 
     def as_large_as_adamw(name: str, update: jax.Array) -> jax.Array:
-        # So that one learning rate suits both (Liu et al., 2025, equation 4).
+        # So that one learning rate suits both (Liu et al., 2025).
         return update * 0.2 * math.sqrt(max(math.prod(update.shape[axis] for axis in side) for side in axes(name)))
 
     orthogonal = scale_by_muon(

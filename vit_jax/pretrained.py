@@ -45,7 +45,7 @@ def start_from(config: Config, label_names: tuple[str, ...], workdir: Path) -> t
         return config, None
     if not config.init:
         raise InputError("config.init is empty: say which weights to start from, --config.init=PATH, or none")
-    if (workdir / "checkpoints").is_dir() and Checkpoints(workdir).latest() is not None:
+    if Checkpoints(workdir).latest() is not None:
         model = configured(read_facts(workdir).config.model, _said(config.model), str(workdir))
         return dataclasses.replace(config, model=model), None
     try:
@@ -73,7 +73,7 @@ def _load(config: Config, label_names: tuple[str, ...]) -> tuple[nnx.Module, str
     same = (path / "run.json").is_file() and read_facts(path).label_names == label_names
     if not same:
         said["representation"] = config.model.representation
-    model = load(path, num_classes=None if same else len(label_names), host=True, **said)
+    model = load(config.init, num_classes=None if same else len(label_names), host=True, **said)
     if model.channels != config.channels:
         raise InputError(f"{config.init}: takes {model.channels} channels, not config.channels={config.channels}")
     before, size = _shapes(model), config.height_width()

@@ -1,11 +1,14 @@
 """One mesh with named axes, partition rules by parameter name, and placement of batches."""
 
+import functools
 import math
 import re
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -15,21 +18,22 @@ from vit_jax.tree import map_named
 
 BATCH = ("data", "fsdp")
 
-# The first pattern found in a parameter's name decides; block parameters have a leading depth axis, never split.
-# Optimizer state carries the names of the parameters it belongs to, so the same rules split it.
+# The first pattern found in a parameter's name decides how its last axes are split; what no rule names is small, and
+# every device has it whole. Optimizer state carries the names of its parameters, so the same rules split it.
 RULES = (
-    (r"blocks/attn/(query|key|value)/kernel", P(None, "fsdp", "tensor", None)),
-    (r"blocks/attn/(query|key|value)/bias", P(None, "tensor", None)),
-    (r"blocks/attn/out/kernel", P(None, "tensor", None, "fsdp")),
-    (r"blocks/mlp/fc1/kernel", P(None, "fsdp", "tensor")),
-    (r"blocks/mlp/fc1/bias", P(None, "tensor")),
-    (r"blocks/mlp/fc2/kernel", P(None, "tensor", "fsdp")),
-    (r"blocks/", P(None, "fsdp")),
-    (r"embedding/kernel", P(None, None, None, "fsdp")),
-    (r"position/grid", P(None, None, "fsdp")),
-    (r"head/kernel", P("fsdp", None)),
-    (r"pre_logits/kernel", P(None, "fsdp")),
+    (r"attn/(query|key|value)/kernel", ("fsdp", "tensor", None)),
+    (r"attn/(query|key|value)/bias", ("tensor", None)),
+    (r"attn/out/kernel", ("tensor", None, "fsdp")),
+    (r"mlp/fc1/kernel", ("fsdp", "tensor")),
+    (r"mlp/fc1/bias", ("tensor",)),
+    (r"mlp/fc2/kernel", ("tensor", "fsdp")),
+    (r"position/grid", (None, None, "fsdp")),
+    (r"head/kernel", ("fsdp", None)),
+    (r"/kernel", ("fsdp",)),
 )
+
+# The parameters that the model itself rounds to the dtype of the computation, and does nothing else with.
+ROUNDED = r"(attn|mlp)/.*/kernel|embedding/kernel|pre_logits/kernel"
 
 
 def make_mesh(shape: MeshShape, devices: list[jax.Device] | None = None) -> Mesh:
@@ -50,10 +54,22 @@ def make_mesh(shape: MeshShape, devices: list[jax.Device] | None = None) -> Mesh
 
 
 def spec_of(name: str, shape: tuple[int, ...], mesh: Mesh) -> P:
-    """Return how a parameter is split: the first rule that its name matches, on the axes that divide."""
-    spec = next((spec for pattern, spec in RULES if re.search(pattern, name)), P())
-    fits = [axis if axis and size % mesh.shape[axis] == 0 else None for axis, size in zip(spec, shape, strict=False)]
-    return P(*fits)
+    """Return how a parameter is split: the first rule that its name matches, on the axes that divide.
+
+    Where `fsdp` does not divide its axis, it splits the longest free one that it divides. The axis of the depth, which
+    no rule speaks of, is never split: each device has its part of every block.
+    """
+    rule = next((rule for pattern, rule in RULES if re.search(pattern, name)), ())[-len(shape) or None :]
+    depth = len(shape) - len(rule)
+    spec = [None] * depth
+    spec += [
+        axis if axis and size % mesh.shape[axis] == 0 else None for axis, size in zip(rule, shape[depth:], strict=True)
+    ]
+    if "fsdp" in rule and "fsdp" not in spec:
+        free = [i for i in range(depth, len(shape)) if spec[i] is None and shape[i] % mesh.shape["fsdp"] == 0]
+        if free:
+            spec[max(free, key=lambda i: shape[i])] = "fsdp"
+    return P(*spec)
 
 
 def tree_shardings(tree: Any, mesh: Mesh) -> Any:
@@ -64,6 +80,11 @@ def tree_shardings(tree: Any, mesh: Mesh) -> Any:
 def with_shardings(shapes: Any, shardings: Any) -> Any:
     """Return shapes that also say where each array lies, as restoring needs them."""
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
+
+
+def shard_bytes(shapes: Any) -> int:
+    """Return the bytes that each device holds of a tree of arrays, or of shapes that say where they lie."""
+    return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(shapes))
 
 
 def batch_rows(batch: int, mesh: Mesh) -> np.ndarray:
@@ -94,3 +115,59 @@ def place_batch(local: dict[str, np.ndarray], rows: np.ndarray, batch: int, mesh
         return jax.make_array_from_callback((batch, *array.shape[1:]), sharding, part)
 
     return {name: place(array) for name, array in local.items()}
+
+
+class Gathered(nnx.Param):
+    """A parameter that is made whole over `fsdp` where it is read; see `gather_when_read`."""
+
+    def get_value(self, *, index: Any = ...) -> jax.Array:
+        """Return the whole parameter; its gradient is split again at once."""
+        value = super().get_value()
+        # Inside the scan the axis of the depth is gone.
+        split, whole = (
+            NamedSharding(self.devices, P(*spec[len(spec) - value.ndim :])) for spec in (self.split, self.whole)
+        )
+        return _gather(value, self.rounded, split, whole)[index]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _gather(value: jax.Array, dtype: jnp.dtype, split: NamedSharding, whole: NamedSharding) -> jax.Array:
+    value = jax.lax.with_sharding_constraint(value.astype(dtype), split)
+    return jax.lax.with_sharding_constraint(value, whole)
+
+
+def _gather_forward(value, dtype, split, whole):
+    return _gather(value, dtype, split, whole), None
+
+
+def _gather_backward(dtype, split, whole, _, gradient):
+    return (jax.lax.with_sharding_constraint(gradient, split).astype(jnp.float32),)
+
+
+_gather.defvjp(_gather_forward, _gather_backward)
+
+
+def gather_when_read(model: nnx.Module, mesh: Mesh, dtype: jnp.dtype) -> None:
+    """Turn, in place, the parameters of an abstract model that `fsdp` splits into such as are gathered when read.
+
+    Inside the scan over depth this gathers one block at a time, and gives back its gradient in parts. Left to itself,
+    the partitioner follows the parameters: it splits every token's width, and each device computes the whole batch.
+
+    Args:
+        dtype: of the computation; parameters that the model only rounds to it are rounded before they travel.
+    """
+    nodes = dict(nnx.iter_graph(model))
+    for path, parameter in nodes.items():
+        if not isinstance(parameter, nnx.Param):
+            continue
+        name = "/".join(map(str, path))
+        spec = spec_of(name, parameter.shape, mesh)
+        if "fsdp" not in spec or mesh.shape["fsdp"] == 1:
+            continue
+        whole = P(*(None if axis == "fsdp" else axis for axis in spec))
+        rounded = dtype if re.search(ROUNDED, name) else parameter.dtype
+        setattr(
+            nodes[path[:-1]],
+            path[-1],
+            Gathered(parameter.get_value(), devices=mesh, split=spec, whole=whole, rounded=rounded),
+        )

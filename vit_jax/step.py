@@ -24,7 +24,7 @@ class State(NamedTuple):
     Attributes:
         opt_state: of the parameters that are not frozen.
         ema: the moving average of the parameters, float32; None where there is none.
-        skipped: updates that were left out, because the loss or the gradient was not finite.
+        skipped: updates that were left out, because the loss or the norm of the gradient was not finite.
     """
 
     step: jax.Array
@@ -107,7 +107,7 @@ def _mean_over_parts(
     number = config.accumulate
 
     def cut(rows: jax.Array) -> jax.Array:
-        # Every part takes each so-manieth row: so each device has its own rows of it, and none travel.
+        # Part i has the rows i, i + number, ...: some of every device's own, so that none travel.
         return jnp.moveaxis(rows.reshape(-1, number, *rows.shape[1:]), 1, 0)
 
     def add(sums: Any, part: Any) -> tuple[Any, None]:

@@ -1,6 +1,7 @@
 """Why a run stops before its end: a signal, agreed on by all processes at one step, or numbers that are not finite."""
 
 import collections
+import contextlib
 import signal
 import socket
 import sys
@@ -36,15 +37,21 @@ class Stopping:
         self._waiting = collections.deque()
         self._say = None
 
-    def listen(self) -> None:
-        """Handle the signals from here on, in a thread: the main one may be inside a compilation for minutes."""
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Handle the signals, in a thread, because the main one may be inside a compilation; ignore them afterwards."""
         receive, send = socket.socketpair()
         send.setblocking(False)
         signal.set_wakeup_fd(send.fileno(), warn_on_full_buffer=False)
         for number in SIGNALS:
             signal.signal(number, lambda *_: None)
-        self._send = send  # Closed with its last reference.
         threading.Thread(target=self._handle, args=(receive,), name="signals", daemon=True).start()
+        try:
+            yield
+        finally:
+            # The work is done and the exit code known; Python would let a signal change it while it shuts down.
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
 
     def ready(self, mesh: Mesh) -> None:
         """Say that from now on there is something to save; before, a signal ends the run at once."""

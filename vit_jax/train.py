@@ -2,7 +2,8 @@
 
 python -m vit_jax.train --config=configs/digits.py --workdir=runs/digits [--config.optim.lr=3e-4 ...]
 
-The same command continues a run that was stopped. On several hosts, start it on each: docs/survival.md.
+The same command continues a run that was stopped. On several hosts, start it on each (docs/survival.md). With
+--check it does everything short of training (docs/scaling.md).
 """
 
 from vit_jax.starting import end_on_signals
@@ -18,6 +19,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from vit_jax import config_file, data, tree
+from vit_jax.check import check
 from vit_jax.checkpoint import Checkpoints
 from vit_jax.config import Config
 from vit_jax.data.bad import BadPictures
@@ -148,11 +150,23 @@ def main(argv: list[str] | None = None) -> None:
     parser = Parser(__doc__)
     parser.add_argument("--config", required=True, metavar="FILE.py[:ARG]", help="see configs/README.md")
     parser.add_argument("--workdir", required=True, type=Path, metavar="DIR", help="the run directory")
+    parser.add_argument("--check", action="store_true", help="everything short of training; writes nothing")
+    parser.add_argument(
+        "--devices", metavar="N", help="with --check: for devices that are not there, see docs/scaling.md"
+    )
     args, rest = parser.parse_known_args(argv)
+    load = functools.partial(config_file.load, args.config, config_file.parse_overrides(rest))
+    if args.devices is not None:
+        if not args.check:
+            raise InputError(f"--devices={args.devices}: devices that are not there can only be checked; add --check")
+        check(load(), args.workdir, args.devices)
+        return
     stopping = Stopping()
-    stopping.listen()
-    with joined() as stopping.peers, stopping_where_nothing_can_be_written(args.workdir):
-        train(config_file.load(args.config, config_file.parse_overrides(rest)), args.workdir, stopping)
+    with stopping.listening(), joined() as stopping.peers, stopping_where_nothing_can_be_written(args.workdir):
+        if args.check:
+            check(load(), args.workdir)
+        else:
+            train(load(), args.workdir, stopping)
 
 
 if __name__ == "__main__":

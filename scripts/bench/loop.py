@@ -12,6 +12,7 @@ from vit_jax import config_file, data
 from vit_jax.errors import Parser
 from vit_jax.experiment import build_experiment
 from vit_jax.sharding import batch_rows, make_mesh, place_batch
+from vit_jax.stopping import Stopping
 from vit_jax.train import train
 
 
@@ -52,7 +53,7 @@ def main(argv: list[str]) -> None:
         for steps in (args.steps, 2 * args.steps):
             with tempfile.TemporaryDirectory() as workdir:
                 start = time.perf_counter()
-                train(dataclasses.replace(config, total=f"{steps}st"), Path(workdir))
+                train(dataclasses.replace(config, total=f"{steps}st"), Path(workdir), Stopping())
                 seconds.append(time.perf_counter() - start)
         return (seconds[1] - seconds[0]) / args.steps
 

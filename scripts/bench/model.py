@@ -18,6 +18,7 @@ from vit_jax.architecture import Model
 from vit_jax.config import Config, MeshShape, Optim
 from vit_jax.errors import InputError, Parser
 from vit_jax.experiment import build_experiment
+from vit_jax.flops import count_flops
 from vit_jax.models.layers import compute_dtype
 from vit_jax.sharding import batch_rows, make_mesh, place_batch
 
@@ -38,9 +39,10 @@ class Ours:
         batch = place_batch(batch, batch_rows(config.batch, mesh), config.batch, mesh)
         self.state = experiment.init(jax.random.key(0))
         if train:
-            step = experiment.train_step.lower(self.state, batch).compile()
+            traced = experiment.train_step.trace(self.state, batch)
         else:
-            step = jax.jit(experiment.eval_step).lower(self.state.params, batch).compile()
+            traced = jax.jit(experiment.eval_step).trace(self.state.params, batch)
+        self.flops, step = count_flops(traced.jaxpr), traced.lower().compile()
 
         def run() -> Any:
             if not train:
@@ -91,17 +93,6 @@ class Timm:
         return self._answer()["peak"]
 
 
-def forward_flops(config: Config) -> float:
-    """Return the FLOPs of a forward pass of one picture: two for each product of the matrix multiplications."""
-    from vit_jax.models.variants import resolve
-
-    model, (height, width) = resolve(config.model), config.height_width()
-    patches = (height // model.patch) * (width // model.patch)
-    tokens = patches + model.registers + (model.class_token is not False and model.pool == "token")
-    block = tokens * (4 * model.width**2 + 2 * model.width * model.mlp_dim) + 2 * tokens**2 * model.width
-    return 2 * (patches * model.patch**2 * 3 * model.width + model.depth * block + model.width * NUM_CLASSES)
-
-
 def _run(what: str, argv: list[str]) -> None:
     parser = Parser(f"Pictures a second: {what}.")
     parser.add_argument("--model", action="append", metavar="NAME", help="may be repeated (default: S/16)")
@@ -135,7 +126,6 @@ def _compare(what: str, name: str, args: Any) -> list[dict[str, Any]]:
     contenders = {"vit_jax": seconds_of(ours.run, args.seconds)}
     contenders |= {peer: process.measure(args.seconds) for peer, process in peers.items()}
     seconds = take_turns(contenders, args.rounds)
-    flops = forward_flops(config) * args.batch * (3 if what == "train" else 1)
     memory = jax.local_devices()[0].memory_stats() or {}
     peaks = {"vit_jax": memory.get("peak_bytes_in_use")} | {peer: process.close() for peer, process in peers.items()}
     firsts = {"vit_jax": ours.first} | {peer: process.first for peer, process in peers.items()}
@@ -149,7 +139,7 @@ def _compare(what: str, name: str, args: Any) -> list[dict[str, Any]]:
             "ms": 1e3 * each,
             "images/s": args.batch / each,
             "times ours": seconds["vit_jax"] / each,
-            "utilisation": flops / each / ceiling,
+            "utilisation": ours.flops / each / ceiling,
             "peak GiB": peaks[by] and peaks[by] / 2**30,
             "first step s": firsts[by],
         }

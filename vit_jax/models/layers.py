@@ -172,8 +172,14 @@ def make_blocks(config: Model, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> Block:
     return stacked(lambda rngs: Block(config, dtype=dtype, rngs=rngs), config.depth, rngs)
 
 
+def _all_but_gathered(primitive, *_, **params) -> bool:
+    # What a device has gathered from others is gathered again: stored, the whole model would lie on every device.
+    inner = params["call_jaxpr"].eqns if "call_jaxpr" in params else ()
+    return "sharding_constraint" not in (primitive.name, *(equation.primitive.name for equation in inner))
+
+
 # What the backward pass finds stored, by `Model.remat`; a block's input always.
-REMAT = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "full": None}
+REMAT = {"none": _all_but_gathered, "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "full": None}
 
 
 def apply_blocks(
@@ -208,7 +214,6 @@ def apply_blocks(
         tokens = nnx.merge(graph, params)(tokens, drop_rate, key, bias if own_bias is None else own_bias)
         return tokens, tokens if collect else None
 
-    if config.remat != "none":
-        # A scan is no place where the compiler could undo the recomputing.
-        body = jax.checkpoint(body, policy=REMAT[config.remat], prevent_cse=False)
+    # A scan is no place where the compiler could undo the recomputing.
+    body = jax.checkpoint(body, policy=REMAT[config.remat], prevent_cse=False)
     return jax.lax.scan(body, tokens, (params, drop_rates, keys, each_added, each_bias), unroll=config.unroll)

@@ -234,8 +234,8 @@ def configured(found: Model, overrides: dict, where: str, strict: bool = True) -
     """
     values = dataclasses.asdict(found)
     if "name" in overrides:
-        # "custom/16" says the patch alone.
-        custom = overrides["name"].startswith("custom/")
+        # "custom/16" says the patch alone, "BiT-custom" nothing.
+        custom = overrides["name"].startswith(("custom/", "BiT-custom"))
         values |= dict.fromkeys(("patch",) if custom else SIZE_KEYS)
     config = from_dict({"model": values | overrides}).model
     if config.num_heads is None and "name" not in overrides and not config.name.startswith("BiT-"):

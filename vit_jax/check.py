@@ -1,0 +1,271 @@
+"""What a run would be, without running it: `python -m vit_jax.train ... --check [--devices=256]`."""
+
+import contextlib
+import dataclasses
+import math
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import topologies
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from vit_jax import data, tree
+from vit_jax.collectives import received
+from vit_jax.config import Config, differences, flatten
+from vit_jax.errors import InputError
+from vit_jax.evaluators import build_evaluators
+from vit_jax.experiment import Experiment, build_experiment
+from vit_jax.flops import count_flops
+from vit_jax.pretrained import start_from
+from vit_jax.rates import format_rates
+from vit_jax.rundir import read_facts
+from vit_jax.sharding import BATCH, batch_rows, make_mesh, shard_bytes
+
+SUSTAINED = 100e12  # FLOPs a second of each device, to tell a time by where there is none to measure.
+TIMED = 3  # steps
+
+
+class Compiled(NamedTuple):
+    """A training step compiled for a mesh.
+
+    Attributes:
+        temporary: bytes on each device beside the state and the batch.
+        received: bytes by kind of collective; see `vit_jax.collectives`.
+        seconds: that compiling took.
+    """
+
+    step: jax.stages.Compiled
+    temporary: int
+    received: dict[str, int]
+    seconds: float
+
+
+def check(config: Config, workdir: Path, asked: str | None = None) -> None:
+    """Print what a run would be: data, model, plan, and for each device memory, traffic and time.
+
+    Args:
+        asked: devices that are not there: "256" are simulated, "v5e:16x16" needs `libtpu` and its compiler. The step is
+            compiled for them, not run, and the data need not be there.
+
+    Raises:
+        InputError: the run could not start.
+    """
+    devices = jax.devices() if asked is None else find_devices(asked)
+    mesh = make_mesh(config.mesh, devices)
+    batch_rows(config.batch, mesh)
+    settings = " ".join(f"{key}={value!r}" for key, value in _changed(config))
+    _say("config", settings or "the defaults")
+    examples, label_names = _data(config, absent=asked is not None)
+    config, weights = start_from(config, label_names, workdir)
+    if weights is not None:
+        _say("init", weights.told)
+    _check_workdir(config, workdir)
+    if asked is not None and config.model.dtype == "auto":
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype="bfloat16"))
+    if config.model.pool == "none":
+        raise InputError("config.model.pool='none' has logits for each token, not for a picture; use token, gap or map")
+    experiment = build_experiment(config, mesh, len(label_names), examples)
+    build_evaluators(config, experiment.eval_step)
+    batch = batch_shapes(config, mesh)
+    one = {"image": jax.ShapeDtypeStruct((1, *batch["image"].shape[1:]), jnp.uint8)}
+    forward = count_flops(jax.make_jaxpr(experiment.eval_step)(experiment.shapes.params, one))
+    traced = experiment.train_step.trace(experiment.shapes, batch)
+    flops = count_flops(traced.jaxpr)
+    _say("model", f"{config.model.name}: {tree.count(experiment.shapes.params):,} parameters")
+    _say("", f"{forward / 1e9:,.1f} GFLOPs a picture forward, {flops / config.batch / 1e9:,.1f} in a training step")
+    plan = experiment.plan
+    epochs = plan.total * config.batch / examples
+    _say(
+        "run", f"{plan.total:,} steps of {config.batch:,} pictures: {epochs:,.2f} epochs; {plan.warmup:,} steps warm-up"
+    )
+    if config.optim.lr_mults or config.optim.layer_decay is not None:
+        _say("rates", format_rates(config.optim, experiment.shapes.params).replace("\n", "\n" + " " * 10))
+    axes = " x ".join(f"{name} {size}" for name, size in mesh.shape.items())
+    kind = devices[0].device_kind if asked is None or ":" in asked else "simulated devices"
+    rows = config.batch // math.prod(mesh.shape[axis] for axis in BATCH)
+    _say("mesh", f"{axes}: {mesh.size} x {kind}, {rows:,} pictures each")
+    compiled = compile_step(traced, mesh, runs=asked is None)
+    _say("compiled", f"in {compiled.seconds:.0f} s")
+    simulated = devices[0].platform == "cpu" and config.model.dtype == "bfloat16"
+    _memory(experiment, batch, compiled, bounded=simulated)
+    moved = ", ".join(f"{kind} {size / 1e6:,.1f}" for kind, size in compiled.received.items())
+    _say("received", f"by each device in a step, MB: {moved or 'nothing'}")
+    _time(experiment, batch, compiled, flops / mesh.size, config, measure=asked is None)
+
+
+def find_devices(asked: str) -> list[jax.Device]:
+    """Return devices that are not there: simulated ones ("256"), or a TPU topology ("v5e:16x16").
+
+    Raises:
+        InputError: it is neither, or there is no compiler for it.
+    """
+    if ":" in asked:
+        # The compiler looks for the machine it would run on, and there is none.
+        os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+        os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+        jax.config.update("jax_platforms", "cpu")
+        try:
+            return list(topologies.get_topology_desc(asked, platform="tpu").devices)
+        except Exception as error:  # Whatever libtpu, or its absence, says.
+            reason = str(error).splitlines()[0][:200]
+            raise InputError(
+                f"--devices={asked}: no such TPU topology, or no libtpu ([tpu] extra): {reason}"
+            ) from error
+    if not asked.isdecimal() or not int(asked):
+        raise InputError(
+            f"--devices={asked}: must be a number of devices to simulate, or a TPU topology like v5e:16x16"
+        )
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", int(asked))
+    return jax.devices()
+
+
+def batch_shapes(config: Config, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+    """Return the shapes of a batch as the step takes it, and where it lies."""
+    sharding, shape = NamedSharding(mesh, P(BATCH)), (config.batch, *config.height_width(), config.channels)
+    return {
+        "image": jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=sharding),
+        "label": jax.ShapeDtypeStruct(shape[:1], jnp.int32, sharding=sharding),
+    }
+
+
+def compile_step(traced: jax.stages.Traced, mesh: Mesh, *, runs: bool = False) -> Compiled:
+    """Compile a traced step for the devices of its mesh, which need not be there unless it `runs`."""
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder, _no_cache():
+        options = {"xla_dump_to": folder, "xla_dump_hlo_pass_re": ".*spmd-partitioning"}
+        if not runs and mesh.devices.flat[0].platform == "cpu":
+            options["xla_backend_optimization_level"] = 0  # Of machine code; memory and traffic are settled before.
+        with _fitting():
+            step = traced.lower().compile(compiler_options=options)
+        (dumped, *_) = [*Path(folder).glob("*.after_*spmd-partitioning.before_*"), None]
+        bytes_received = {} if dumped is None else received(dumped.read_text())
+    memory = step.memory_analysis()
+    temporary = memory.temp_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    return Compiled(step, temporary, bytes_received, time.perf_counter() - start)
+
+
+@contextlib.contextmanager
+def _fitting() -> Iterator[None]:
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        how = "try model.remat=full, accumulate, or more devices for fsdp"
+        raise InputError(f"the step does not fit the devices' memory; {how}: {str(error).splitlines()[0]}") from error
+
+
+@contextlib.contextmanager
+def _no_cache() -> Iterator[None]:
+    # What is taken from the cache of compiled programs is never partitioned, and can't be read as it was then.
+    enabled = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    reset_cache()
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", enabled)
+        reset_cache()
+
+
+def _say(name: str, text: str) -> None:
+    if jax.process_index() == 0:
+        print(f"{name:10}{text}", flush=True)
+
+
+def _changed(config: Config) -> Iterator[tuple[str, Any]]:
+    default = flatten(dataclasses.asdict(Config()))
+    return ((key, value) for key, value in flatten(dataclasses.asdict(config)).items() if value != default[key])
+
+
+def _data(config: Config, absent: bool) -> tuple[int, tuple[str, ...]]:
+    """Return how many pictures there are to train on, and the classes; where the data may be absent, by the config."""
+    examples, classes = config.data.examples, config.data.classes
+    try:
+        sources = data.open_sources(config)
+    except InputError as error:
+        if not absent:
+            raise
+        if examples is None or classes is None:
+            how = "without the data, config.data.examples and config.data.classes must say how much there is"
+            raise InputError(f"{error}; {how}") from error
+        _say("data", f"not here; by the config {examples:,} train pictures, {classes:,} classes")
+        return examples, tuple(map(str, range(classes)))
+    label_names = sources["train"].label_names
+    sizes = ", ".join(f"{len(source):,} {split} pictures" for split, source in sources.items())
+    _say("data", f"{sizes}, {len(label_names):,} classes")
+    return len(sources["train"]), label_names
+
+
+def _check_workdir(config: Config, workdir: Path) -> None:
+    if (workdir / "run.json").exists():
+        if changes := differences(read_facts(workdir).config, config):
+            raise InputError(f"workdir {str(workdir)!r} holds a run of another config ({'; '.join(changes)})")
+        return
+    there = next(parent for parent in (workdir.absolute(), *workdir.absolute().parents) if parent.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise InputError(f"workdir {str(workdir)!r} can't be written: {str(there)!r} is no directory, or not yours")
+
+
+def _memory(experiment: Experiment, batch: dict[str, jax.ShapeDtypeStruct], compiled: Compiled, bounded: bool) -> None:
+    state = experiment.shapes
+    parts = {
+        "parameters": shard_bytes(state.params),
+        "optimizer": shard_bytes(state.opt_state),
+        "average": shard_bytes(state.ema),
+        "batch": shard_bytes(batch),
+        "temporaries": compiled.temporary,
+    }
+    shown = ", ".join(f"{name} {size / 2**30:,.2f}" for name, size in parts.items() if size)
+    _say("memory", f"of each device, GiB: {shown}; {sum(parts.values()) / 2**30:,.2f} in all")
+    whole = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
+    _say("", f"each device holds 1/{whole / shard_bytes(state):.1f} of the state, {whole / 2**30:,.2f} GiB")
+    if bounded:
+        _say("", "temporaries are an upper bound: the CPU's compiler holds much of bfloat16 as float32")
+
+
+def _time(
+    experiment: Experiment,
+    batch: dict[str, jax.ShapeDtypeStruct],
+    compiled: Compiled,
+    flops: float,
+    config: Config,
+    measure: bool,
+) -> None:
+    total = experiment.plan.total
+    if not measure:
+        seconds = flops / SUSTAINED
+        at = f"at {SUSTAINED / 1e12:.0f} TFLOP/s sustained by each device"
+        _say("time", f"{flops / 1e12:,.2f} TFLOPs a step for each device: {at}, {_duration(seconds * total)}")
+        return
+    with _fitting():
+        state = experiment.init(jax.random.key(config.seed))
+        black = jax.jit(
+            lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), batch),
+            out_shardings=jax.tree.map(lambda x: x.sharding, batch),
+        )()
+        state, _ = jax.block_until_ready(compiled.step(state, black))
+        start = time.perf_counter()
+        for _ in range(TIMED):
+            state, _ = compiled.step(state, black)
+        jax.block_until_ready(state)
+    seconds = (time.perf_counter() - start) / TIMED
+    pace = f"{seconds:.3g} s a step, {config.batch / seconds:,.0f} pictures a second"
+    rate = f"{flops / seconds / 1e12:,.2f} TFLOP/s on each device"
+    _say("time", f"{pace}, {rate}; {_duration(seconds * total)} without reading, evaluating and saving")
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds:,.1f} seconds"
