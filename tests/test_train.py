@@ -1,10 +1,8 @@
 """The command: killed and continued to the bit, evaluated exactly, read back by the other commands."""
 
 import dataclasses
-import functools
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -36,12 +34,12 @@ from vit_jax.step import make_eval_step
 TIMES = ("train/images_per_second", "train/data_wait")
 
 
-def start(folder, workdir, **options):
+def start(folder, workdir, limit=()):
     """Start the training command on one device, as a user would."""
     (folder / "tiny.py").write_text(FILE)
-    command = [sys.executable, "-m", "vit_jax.train", f"--config={folder / 'tiny.py'}", f"--workdir={workdir}"]
+    command = [*limit, sys.executable, "-m", "vit_jax.train", f"--config={folder / 'tiny.py'}", f"--workdir={workdir}"]
     with (folder / "output.txt").open("w") as output:
-        return subprocess.Popen(command, stdout=output, stderr=output, env=os.environ | {"XLA_FLAGS": ""}, **options)
+        return subprocess.Popen(command, stdout=output, stderr=output, env=os.environ | {"XLA_FLAGS": ""})
 
 
 def finish(folder, workdir):
@@ -104,8 +102,7 @@ def test_a_full_disk_stops_the_run_and_loses_nothing_earlier(whole, tmp_path):
     shutil.copytree(whole, workdir)
     shutil.rmtree(workdir / "checkpoints" / "20")
     # No file grows past 60 kB, as on a disk that is full.
-    limit = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (60_000, 60_000))
-    assert start(tmp_path, workdir, preexec_fn=limit).wait(timeout=120) == 2
+    assert start(tmp_path, workdir, limit=["prlimit", "--fsize=60000"]).wait(timeout=120) == 2
     assert (tmp_path / "output.txt").read_text().splitlines()[-1] == (
         f"error: workdir '{workdir}' can't be written: File too large; once that is mended, "
         "the same command goes on from checkpoint 16"

@@ -80,7 +80,7 @@ class Checkpoints:
                 scores[step] = -score if self._keep_best.endswith("loss") else score
         return max(scores, key=lambda step: (scores[step], step), default=None)
 
-    def save(self, state: State, metrics: dict[str, float] | None = None) -> None:
+    def save(self, state: State, metrics: dict[str, float | int] | None = None) -> None:
         """Copy the state to the host and write it while training goes on; `metrics` are those of its step.
 
         An error in writing the one before is raised here, or by `close`.

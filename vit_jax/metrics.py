@@ -44,7 +44,7 @@ class Writer:
         self._add(Event(file_version="brain.Event:2"))
         self._add(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
 
-    def write(self, step: int, metrics: dict[str, float]) -> None:
+    def write(self, step: int, metrics: dict[str, float | int]) -> None:
         """Write the metrics of a step; each step at most once.
 
         Raises:
@@ -133,7 +133,7 @@ class Progress:
         self._first, self._start = step, time.perf_counter()
         self._bar = tqdm(total=total, initial=step, unit="step", dynamic_ncols=True) if sys.stderr.isatty() else None
 
-    def update(self, step: int, metrics: dict[str, float]) -> None:
+    def update(self, step: int, metrics: dict[str, float | int]) -> None:
         """Move to `step` and show its metrics, if it has any."""
         shown = "  ".join(f"{name} {_format(name, value)}" for name, value in metrics.items() if name in _SHOWN)
         line = f"step {step}/{self._total}  {shown}"

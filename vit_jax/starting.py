@@ -12,10 +12,11 @@ SIGNALS = {signal.SIGTERM: STOPPED, signal.SIGUSR1: STOPPED, signal.SIGINT: INTE
 def end_on_signals() -> None:
     """Let the signals end this process at once, for nothing was begun."""
     for number in SIGNALS:
-        signal.signal(number, _end)
+        signal.signal(number, end)
 
 
-def _end(number: int, _frame: object) -> NoReturn:
+def end(number: int, _frame: object) -> NoReturn:
+    """End the process with the exit code of a signal."""
     why = f"{signal.Signals(number).name}: stopped while starting; run the same command again to continue\n"
     os.write(2, why.encode())
     os._exit(SIGNALS[number])

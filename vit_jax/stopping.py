@@ -18,7 +18,7 @@ from jax.sharding import PartitionSpec as P
 
 from vit_jax.errors import Stop
 from vit_jax.peers import Peers, exit_now
-from vit_jax.starting import SIGNALS
+from vit_jax.starting import SIGNALS, end
 
 T = TypeVar("T")
 
@@ -39,19 +39,20 @@ class Stopping:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Handle the signals, in a thread, because the main one may be inside a compilation; ignore them afterwards."""
+        """Handle the signals, in a thread, because the main one may be inside a compilation."""
         receive, send = socket.socketpair()
         send.setblocking(False)
         signal.set_wakeup_fd(send.fileno(), warn_on_full_buffer=False)
-        for number in SIGNALS:
-            signal.signal(number, lambda *_: None)
+        before = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
         threading.Thread(target=self._handle, args=(receive,), name="signals", daemon=True).start()
         try:
             yield
         finally:
-            # The work is done and the exit code known; Python would let a signal change it while it shuts down.
-            for number in SIGNALS:
-                signal.signal(number, signal.SIG_IGN)
+            # Of a command the work is done and the exit code known: no signal may change it while Python shuts down.
+            for number, handler in before.items():
+                signal.signal(number, signal.SIG_IGN if handler is end else handler)
+            signal.set_wakeup_fd(-1)
+            send.close()
 
     def ready(self, mesh: Mesh) -> None:
         """Say that from now on there is something to save; before, a signal ends the run at once."""
@@ -82,18 +83,20 @@ class Stopping:
             yield batch
 
     def _handle(self, receive: socket.socket) -> None:
-        while data := receive.recv(1):
-            number = signal.Signals(data[0])
-            if number not in SIGNALS:
-                continue
-            again = number == signal.SIGINT and self._code
-            if not self._ready or again:
-                why = f"{number.name}: stopped {'without saving' if again else 'while starting'}"
-                self._end(SIGNALS[number], f"{why}; run the same command again to continue")
-            if not self._code:
-                extra = "; Ctrl-C again to stop without saving" if number == signal.SIGINT else ""
-                print(f"{number.name}: stopping after this step, the state will be saved{extra}", file=sys.stderr)
-                self._code = SIGNALS[number]
+        with receive:
+            while data := receive.recv(1):
+                if data[0] in SIGNALS:
+                    self._receive(signal.Signals(data[0]))
+
+    def _receive(self, number: signal.Signals) -> None:
+        again = number == signal.SIGINT and self._code
+        if not self._ready or again:
+            why = f"{number.name}: stopped {'without saving' if again else 'while starting'}"
+            self._end(SIGNALS[number], f"{why}; run the same command again to continue")
+        if not self._code:
+            extra = "; Ctrl-C again to stop without saving" if number == signal.SIGINT else ""
+            print(f"{number.name}: stopping after this step, the state will be saved{extra}", file=sys.stderr)
+            self._code = SIGNALS[number]
 
     def _end(self, code: int, why: str) -> None:
         if self.peers is not None:
