@@ -117,7 +117,7 @@ def test_a_topology_that_is_not_there(tmp_path):
     assert re.search(r"embedding/kernel +0\.05 +0\.00125$", done.stdout, re.MULTILINE)
     assert "optim.layer_decay=0.5" in lines["config"]
     assert "optim.name" not in lines["config"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.py"]
+    assert {path.name for path in tmp_path.iterdir()} <= {"tiny.py", "__pycache__"}
 
 
 def test_devices_that_are_there(tmp_path, capfd):
