@@ -143,4 +143,6 @@ if __name__ == "__main__":
         # Each start compiles what it finds in no cache; a kill while the cache is written is part of the trial.
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{scratch}/compiled")
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+        # A process that is killed before it has come is waited for so long by the others.
+        os.environ.setdefault("VIT_JAX_START_TIMEOUT", "30")
         repeat(Path(scratch), **vars(parser.parse_args()))
