@@ -1,6 +1,7 @@
-"""The benchmark of reading: a table, and the same figures as JSON."""
+"""The benchmarks: a table, and the same figures as JSON and on a page."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -34,3 +35,34 @@ def test_what_cannot_be_read_is_refused(tmp_path):
             main(["data", f"--source={source}"])
     with pytest.raises(InputError, match="--threads='two'"):
         main(["data", "--threads=two"])
+
+
+def test_attention_by_length(tmp_path, capsys):
+    out = tmp_path / "figures.json"
+    main(["attention", "--tokens=3,5", "--batch=2", "--heads=2", "--head_dim=4", "--seconds=0.01", f"--json={out}"])
+    figures = json.loads(out.read_text())
+    assert [(row["tokens"], row["by"]) for row in figures["rows"]] == [(3, "xla"), (5, "xla")]
+    assert all(row["forward ms"] > 0 and row["forward and backward ms"] > 0 for row in figures["rows"])
+    assert "jax" in figures["machine"]
+    assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+def test_a_forward_pass_is_told_on_a_page(tmp_path):
+    page, out = tmp_path / "page.md", tmp_path / "figures.json"
+    options = ["--model=Ti/16", "--set=depth=1", "--image_size=32", "--batch=8", "--rounds=1", "--seconds=0.01"]
+    main(["infer", *options, f"--json={out}", f"--markdown={page}"])
+    (row,) = json.loads(out.read_text())["rows"]
+    assert row["images/s"] == pytest.approx(8 / row["ms"] * 1e3)
+    assert 0 < row["utilisation"] < 1
+    assert page.read_text().count("\n| ") == 3
+
+
+def test_what_can_not_be_compared_is_refused():
+    for arguments, message in (
+        (["trian"], "no benchmark 'trian'; did you mean 'train'?"),
+        (["infer", "--vs=timm", "--peer=/none/python"], "--peer=/none/python: no such Python"),
+        (["attention", "--tokens=many"], "--tokens='many'"),
+        (["infer", "--set=dept=1"], "config.model.dept: no such key; did you mean 'depth'"),
+    ):
+        with pytest.raises(InputError, match=re.escape(message)):
+            main(arguments)

@@ -1,6 +1,5 @@
 """Pictures a second of a training step and of a forward pass, on random pictures, beside timm's if asked."""
 
-import dataclasses
 import json
 import shutil
 import subprocess
@@ -14,8 +13,8 @@ import jax
 import numpy as np
 from bench.report import describe_machine, measure_ceiling, seconds_of, take_turns, tell
 
-from vit_jax.architecture import Model
-from vit_jax.config import Config, MeshShape, Optim
+from vit_jax.config import Config, Optim
+from vit_jax.config_file import override
 from vit_jax.errors import InputError, Parser
 from vit_jax.experiment import build_experiment
 from vit_jax.flops import count_flops
@@ -116,9 +115,9 @@ def _run(what: str, argv: list[str]) -> None:
 
 
 def _compare(what: str, name: str, args: Any) -> list[dict[str, Any]]:
-    model = {"name": name, **dict(each.split("=", 1) for each in args.set)}
     config = Config(batch=args.batch, image_size=args.image_size, optim=Optim(lr=1e-4, weight_decay=0.1, clip=None))
-    config = dataclasses.replace(config, model=Model(**model), mesh=MeshShape())
+    overrides = dict(each.partition("=")[::2] for each in args.set)
+    config = override(config, {"model.name": repr(name)} | {f"model.{key}": value for key, value in overrides.items()})
     ceiling = measure_ceiling(str(compute_dtype(config.model))) * jax.device_count()
     ours = Ours(config, what == "train")
     peers = {f"timm {how}": how == "compiled" for how in ("eager", "compiled")} if args.vs else {}
@@ -138,7 +137,7 @@ def _compare(what: str, name: str, args: Any) -> list[dict[str, Any]]:
             "by": by,
             "ms": 1e3 * each,
             "images/s": args.batch / each,
-            "times ours": seconds["vit_jax"] / each,
+            "speed over ours": seconds["vit_jax"] / each,
             "utilisation": ours.flops / each / ceiling,
             "peak GiB": peaks[by] and peaks[by] / 2**30,
             "first step s": firsts[by],

@@ -75,7 +75,7 @@ def tell(rows: list[dict[str, Any]], json_file: Path | None = None, markdown: Pa
     if json_file is not None:
         json_file.write_text(json.dumps(facts | {"rows": rows}, indent=1) + "\n")
     if markdown is not None:
-        table = [" | ".join(line) for line in (names, ["---"] * len(names), *cells)]
+        table = [f"| {' | '.join(line)} |" for line in (names, ["---"] * len(names), *cells)]
         with markdown.open("a") as file:
             print(f"\n{facts['date']}, {facts['machine']}\n\n    {command}\n", *table, sep="\n", file=file)
 
