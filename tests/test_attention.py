@@ -1,5 +1,7 @@
 """Every implementation of attention that runs here agrees with the plain formula, forward and backward."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,13 +24,17 @@ def plain(query, key, value, bias):
     return jnp.einsum("bhqk,bkhd->bqhd", weights / weights.sum(-1, keepdims=True), value)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("biased", [False, True])
-@pytest.mark.parametrize("tokens", [1, 50, 196, 197, 201, 577])
-@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+def cases():
+    """Yield what has to run on this device; cuDNN takes half precision alone, and a bias of even lengths alone."""
+    names = IMPLEMENTATIONS if jax.default_backend() == "gpu" else ["xla"]
+    for case in itertools.product(names, [1, 50, 196, 197, 201, 577], [False, True], ["float32", "bfloat16"]):
+        name, tokens, biased, dtype = case
+        if name == "xla" or (dtype == "bfloat16" and not (biased and tokens % 2)):
+            yield case
+
+
+@pytest.mark.parametrize(("name", "tokens", "biased", "dtype"), list(cases()))
 def test_every_implementation_agrees_with_the_formula(name, tokens, biased, dtype):
-    if trouble := trouble_with(name, tokens, tokens, HEADS, HEAD_DIM, dtype, biased):
-        pytest.skip(trouble[:100])
     rng = np.random.default_rng(tokens)
     inputs = [rng.normal(size=(2, tokens, HEADS, HEAD_DIM)) for _ in range(3)]
     bias = rng.normal(size=(1, HEADS, tokens, tokens)) if biased else None
