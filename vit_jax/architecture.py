@@ -39,9 +39,11 @@ class Model:
         head_bias: initial bias of the head; -10 for the sigmoid loss over many classes, as in Steiner et al. (2022).
         attention: how it is computed; "auto": fused by cuDNN on GPUs in half precision where that runs, else by XLA.
         dtype: of the computation; parameters are float32 always. "auto": bfloat16 on accelerators, float32 on CPU.
-        remat: what the backward pass computes again to save memory: nothing; all in a block but its matrix products
-            with parameters ("dots"); everything in a block ("full"). Changes memory and speed, results by rounding.
-        unroll: how many blocks one iteration of the scan over depth holds; changes speed, never results.
+        remat: what the backward pass computes again, not to store it: what is cheap in a block, so that the outputs of
+            its linear layers and attention remain ("none"; the fastest), or everything in it ("full"; the smallest).
+            Changes memory and speed, results by rounding.
+        unroll: how many blocks one iteration of the scan over depth holds; None: all when training on GPUs without
+            `fsdp`, else 1. Changes speed, memory and the time to compile, results by rounding.
     """
 
     name: str = "S/16"
@@ -71,8 +73,8 @@ class Model:
     head_bias: float = 0.0
     attention: Literal["auto", "xla", "cudnn"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    remat: Literal["none", "dots", "full"] = "none"
-    unroll: int = 1
+    remat: Literal["none", "full"] = "none"
+    unroll: int | None = None
 
 
 def height_width(image_size: int | tuple[int, int]) -> tuple[int, int]:

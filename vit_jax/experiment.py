@@ -1,5 +1,6 @@
 """An experiment on a mesh: its plan, its state and where each array of it lies, its step."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from vit_jax.config import Config, Plan, make_plan
 from vit_jax.errors import InputError
 from vit_jax.models import abstract_model, init_params
 from vit_jax.models.layers import compute_dtype, subset
+from vit_jax.models.variants import resolve
 from vit_jax.optim import build_optimizer, build_schedule
 from vit_jax.rates import trained_names
 from vit_jax.sharding import BATCH, gather_when_read, tree_shardings, with_shardings
@@ -48,6 +50,7 @@ def build_experiment(config: Config, mesh: Mesh, num_classes: int, examples: int
         InputError: the batch can't be cut as the config has it, or a pattern of the config matches no parameter.
     """
     _check_parts(config, mesh)
+    config = _unrolled(config, mesh)
     facts = config.model_facts(num_classes)
     model = abstract_model(**facts)
     gather_when_read(model, mesh, compute_dtype(config.model))
@@ -81,6 +84,19 @@ def build_experiment(config: Config, mesh: Mesh, num_classes: int, examples: int
         train_step=train_step,
         eval_step=make_eval_step(graph),
     )
+
+
+def _unrolled(config: Config, mesh: Mesh) -> Config:
+    """Return the config with `model.unroll` decided.
+
+    Between the iterations of a loop a GPU copies what the backward pass is to find; where all is one iteration it
+    doesn't. But over `fsdp` blocks must come one after the other, or all are gathered at once.
+    """
+    if config.model.unroll is not None or config.model.name.startswith("BiT-"):
+        return config
+    all_at_once = mesh.devices.flat[0].platform in ("gpu", "cuda", "rocm") and mesh.shape["fsdp"] == 1
+    unroll = resolve(config.model).depth if all_at_once else 1
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, unroll=unroll))
 
 
 def _check_parts(config: Config, mesh: Mesh) -> None:

@@ -1,15 +1,17 @@
 """The parts of a ViT: patches, MLP, block, the stack of blocks, attention pooling, and the two ways of dropping."""
 
+import functools
 import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Key
 
 from vit_jax.architecture import Model
-from vit_jax.models.attention import Attention
+from vit_jax.models.attention import Attention, choose
 
 
 def dropout(x: Float[Array, "..."], rate: float, key: Key[Array, ""] | None) -> Float[Array, "..."]:
@@ -91,6 +93,42 @@ class PatchEmbedding(nnx.Module):
         return embedded + self.bias[...].astype(self.dtype)
 
 
+def add_position(
+    tokens: Float[Array, "batch tokens dim"], position: Float[Array, "tokens dim"]
+) -> Float[Array, "batch tokens dim"]:
+    """Add position embeddings to every picture's tokens.
+
+    They are multiplied by ones, so that their gradient is a matrix product. For that of a plain sum, a sum over the
+    batch, XLA wants the batch innermost, and on GPUs all blocks take over that order, between transpositions.
+    """
+    position = position.astype(tokens.dtype)
+    return tokens + jnp.einsum("b,td->btd", jnp.ones(len(tokens), tokens.dtype), position)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def gelu(x: Float[Array, "..."], approximate: bool) -> Float[Array, "..."]:
+    """Return x times the normal distribution's Phi(x), or its tanh approximation (Hendrycks and Gimpel, 2016).
+
+    It is computed in float32 whatever the dtype. The slope has formulas of its own, so that the backward pass has
+    nothing to keep but `x`: of what the function and its slope share, XLA makes an array that goes to memory and back.
+    """
+    return nnx.gelu(x.astype(jnp.float32), approximate=approximate).astype(x.dtype)
+
+
+@gelu.defjvp
+def _gelu_jvp(approximate: bool, primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    (x,), (tangent,) = primals, tangents
+    z = x.astype(jnp.float32)
+    if approximate:
+        # (1 + tanh(u)) / 2 is the logistic function of 2 u.
+        phi = jax.nn.sigmoid(math.sqrt(8 / math.pi) * z * (1 + 0.044715 * z**2))
+        density = phi * (1 - phi) * math.sqrt(8 / math.pi) * (1 + 3 * 0.044715 * z**2)
+    else:
+        phi = (1 + jax.lax.erf(z / math.sqrt(2))) / 2
+        density = jnp.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+    return gelu(x, approximate), ((phi + z * density) * tangent.astype(jnp.float32)).astype(x.dtype)
+
+
 class Mlp(nnx.Module):
     """Two linear layers with a GELU between them."""
 
@@ -103,8 +141,8 @@ class Mlp(nnx.Module):
     def __call__(
         self, tokens: Float[Array, "batch tokens dim"], key: Key[Array, ""] | None = None
     ) -> Float[Array, "batch tokens dim"]:
-        hidden = nnx.gelu(self.fc1(tokens), approximate=self.approximate)
-        return self.fc2(dropout(hidden, self.dropout, key))
+        hidden = checkpoint_name(self.fc1(tokens), "hidden")
+        return self.fc2(dropout(gelu(hidden, self.approximate), self.dropout, key))
 
 
 class Block(nnx.Module):
@@ -128,12 +166,16 @@ class Block(nnx.Module):
         drop_rate: Float[Array, ""],
         key: Key[Array, ""] | None = None,
         bias: Float[Array, "heads tokens tokens"] | None = None,
+        **attention: str | int | None,
     ) -> Float[Array, "batch tokens dim"]:
+        """Add both residual branches; `attention` goes to `Attention`."""
+
         def scaled(branch: Float[Array, "batch tokens dim"], scale: nnx.Param | None):
             return branch if scale is None else branch * scale[...].astype(branch.dtype)
 
         def attend(tokens: Float[Array, "batch tokens dim"]):
-            return dropout(scaled(self.attn(self.norm1(tokens), bias=bias), self.scale1), self.dropout, keys[0])
+            attended = self.attn(self.norm1(tokens), bias=bias, **attention)
+            return dropout(scaled(attended, self.scale1), self.dropout, keys[0])
 
         def transform(tokens: Float[Array, "batch tokens dim"]):
             return dropout(scaled(self.mlp(self.norm2(tokens), keys[2]), self.scale2), self.dropout, keys[3])
@@ -144,6 +186,7 @@ class Block(nnx.Module):
                 tokens = residual_of_subset(tokens, branch, self.subset, drop_key)
             else:
                 tokens = tokens + drop_path(branch(tokens), drop_rate, drop_key)
+            tokens = checkpoint_name(tokens, "tokens")
         return tokens
 
 
@@ -172,14 +215,14 @@ def make_blocks(config: Model, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> Block:
     return stacked(lambda rngs: Block(config, dtype=dtype, rngs=rngs), config.depth, rngs)
 
 
-def _all_but_gathered(primitive, *_, **params) -> bool:
-    # What a device has gathered from others is gathered again: stored, the whole model would lie on every device.
-    inner = params["call_jaxpr"].eqns if "call_jaxpr" in params else ()
-    return "sharding_constraint" not in (primitive.name, *(equation.primitive.name for equation in inner))
+def _products(primitive, *_, **params) -> bool:
+    # What is named is the output of a linear layer; a fused attention stores what it needs by itself. All else is
+    # sooner computed again than written and read, or is a parameter that was gathered, which is gathered again.
+    return primitive.name == "name" or primitive.name.startswith("dot_product_attention")
 
 
 # What the backward pass finds stored, by `Model.remat`; a block's input always.
-REMAT = {"none": _all_but_gathered, "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "full": None}
+REMAT = {"none": _products, "full": None}
 
 
 def apply_blocks(
@@ -192,7 +235,7 @@ def apply_blocks(
     *,
     collect: bool = False,
 ) -> tuple[Float[Array, "batch tokens dim"], Float[Array, "depth batch tokens dim"] | None]:
-    """Scan over the depth axis: 12 blocks or 48 trace and compile in the same time.
+    """Scan over the depth axis: 12 blocks or 48 trace and compile in the same time, where `Model.unroll` is 1.
 
     Args:
         added: what is added to the tokens before every block, shared or with a leading depth axis.
@@ -204,16 +247,37 @@ def apply_blocks(
     # Without stochastic depth or dropout no keys travel, and the compiled scan draws nothing.
     drops = key is not None and (config.drop_path > 0 or config.dropout > 0)
     keys = jax.random.split(key, config.depth) if drops else None
+    length, head_dim = tokens.shape[1], config.width // config.num_heads
+    attention, masked = choose(
+        config.attention, length, config.num_heads, head_dim, str(tokens.dtype), biased=bias is not None
+    )
+    tokens, added, bias = _extended(tokens, masked, 1), _extended(added, masked, 1), _extended(bias, masked, 2)
     each_added, added = (added, None) if added is not None and added.ndim == 3 else (None, added)
     each_bias, bias = (bias, None) if bias is not None and bias.ndim == 4 else (None, bias)
 
     def body(tokens, layer):
         params, drop_rate, key, own_added, own_bias = layer
         for position in (added, own_added):
-            tokens = tokens if position is None else tokens + position.astype(tokens.dtype)
-        tokens = nnx.merge(graph, params)(tokens, drop_rate, key, bias if own_bias is None else own_bias)
+            tokens = tokens if position is None else add_position(tokens, position)
+        block, bias_here = nnx.merge(graph, params), bias if own_bias is None else own_bias
+        seen = length if masked else None
+        tokens = block(tokens, drop_rate, key, bias_here, implementation=attention, length=seen)
         return tokens, tokens if collect else None
 
-    # A scan is no place where the compiler could undo the recomputing.
-    body = jax.checkpoint(body, policy=REMAT[config.remat], prevent_cse=False)
-    return jax.lax.scan(body, tokens, (params, drop_rates, keys, each_added, each_bias), unroll=config.unroll)
+    unroll = min(config.unroll or 1, config.depth)
+    # Where nothing is left of the scan the compiler could undo the recomputing that was asked for.
+    prevent_cse = config.remat == "full" and unroll >= config.depth
+    body = jax.checkpoint(body, policy=REMAT[config.remat], prevent_cse=prevent_cse)
+    layers = (params, drop_rates, keys, each_added, each_bias)
+    tokens, collected = jax.lax.scan(body, tokens, layers, unroll=unroll)
+    return tokens[:, :length], None if collected is None else collected[:, :, :length]
+
+
+def _extended(x: Float[Array, "..."] | None, number: int, axes: int) -> Float[Array, "..."] | None:
+    """Return an array with so many zeros more along each token axis: the last two, or the one before the last."""
+    if x is None or not number:
+        return x
+    pads = [(0, 0)] * x.ndim
+    for axis in (-1, -2) if axes == 2 else (-2,):
+        pads[axis] = (0, number)
+    return jnp.pad(x, pads)

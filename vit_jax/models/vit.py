@@ -12,6 +12,7 @@ from vit_jax.errors import InputError
 from vit_jax.models.layers import (
     AttentionPool,
     PatchEmbedding,
+    add_position,
     apply_blocks,
     compute_dtype,
     dropout,
@@ -137,7 +138,7 @@ class ViT(nnx.Module):
         if self.config.position == "relative":
             added, bias = None, added
         elif self.config.position_at == "stem" and added is not None:
-            tokens, added = tokens + added.astype(tokens.dtype), None
+            tokens, added = add_position(tokens, added), None
         tokens = dropout(tokens, self.config.dropout, dropout_key)
         tokens, blocks = apply_blocks(self.blocks, tokens, self.config, blocks_key, added, bias, collect=collect)
         return (tokens if self.norm is None else self.norm(tokens)), blocks
