@@ -3,6 +3,7 @@
     python scripts/benchmark.py train     pictures a second of a training step       [--vs=timm]
     python scripts/benchmark.py infer     pictures a second of a forward pass        [--vs=timm]
     python scripts/benchmark.py attention each way to compute attention, forward and backward
+    python scripts/benchmark.py roofline  where the time of a step goes, beside the least it could take
     python scripts/benchmark.py compile   time to the first step: cold, and from the compilation cache
     python scripts/benchmark.py loop      the training loop beside its bare step
     python scripts/benchmark.py data      pictures a second of each source of pictures
@@ -13,7 +14,7 @@ between two.
 
 import sys
 
-from bench import attention, compile, data, loop, model
+from bench import attention, compile, data, loop, model, roofline
 
 from vit_jax.errors import InputError, nearest, run_command
 
@@ -21,6 +22,7 @@ BENCHMARKS = {
     "train": model.train,
     "infer": model.infer,
     "attention": attention.main,
+    "roofline": roofline.main,
     "compile": compile.main,
     "loop": loop.main,
     "data": data.main,

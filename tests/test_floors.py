@@ -12,7 +12,7 @@ PACKAGE = ROOT / "vit_jax"
 
 FLOORS = [
     ("errors",),
-    ("coerce", "architecture", "config_optim", "peers", "starting"),
+    ("cache", "coerce", "architecture", "config_optim", "hlo", "peers", "starting"),
     ("tree", "losses", "config", "distributed", "stopping"),
     ("config_file", "rates", "collectives", "flops"),
     ("models", "data", "optim", "sharding", "metrics", "digest", "rundir"),

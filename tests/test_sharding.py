@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -16,7 +17,7 @@ from vit_jax.check import batch_shapes, compile_step
 from vit_jax.checkpoint import Checkpoints
 from vit_jax.config import Config, MeshShape, Optim
 from vit_jax.errors import InputError
-from vit_jax.experiment import build_experiment
+from vit_jax.experiment import build_experiment, unrolled
 from vit_jax.models import init_params
 from vit_jax.models.layers import REMAT
 from vit_jax.sharding import (
@@ -176,3 +177,14 @@ def test_what_fused_attention_keeps_is_stored():
     fused = Primitive("dot_product_attention_fwd_wrapper")  # As JAX calls cuDNN's.
     assert REMAT["none"](fused)
     assert not REMAT["none"](jax.lax.exp_p)
+
+
+@pytest.mark.parametrize(
+    ("platform", "fsdp", "asked", "unroll"),
+    [("cpu", 1, None, 1), ("gpu", 1, None, 2), ("gpu", 8, None, 1), ("gpu", 1, 1, 1)],
+)
+def test_all_blocks_are_one_iteration_on_gpus_that_gather_nothing(platform, fsdp, asked, unroll):
+    devices = np.array([SimpleNamespace(platform=platform)])
+    mesh = SimpleNamespace(devices=devices, shape={"data": 1, "fsdp": fsdp, "tensor": 1})
+    config = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, unroll=asked))
+    assert unrolled(config, mesh).model.unroll == unroll

@@ -3,20 +3,10 @@
 import collections
 import math
 import re
-from typing import NamedTuple
+
+from vit_jax.hlo import Instruction, parse, size_of, trips
 
 KINDS = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective-permute")
-BITS = {"pred": 8, "s4": 4, "u4": 4, "bf16": 16} | {f"{kind}{bits}": bits for kind in "suf" for bits in (8, 16, 32, 64)}
-
-CALLED = r"(?:body|calls|to_apply|branch_computations)=\{?(%[^,\s}]+(?:, ?%[^,\s}]+)*)"
-
-
-class Instruction(NamedTuple):
-    name: str
-    shape: str
-    operation: str
-    operands: str
-    attributes: str
 
 
 def received(text: str) -> dict[str, int]:
@@ -32,7 +22,7 @@ def received(text: str) -> dict[str, int]:
     Raises:
         ValueError: a group of devices can't be read.
     """
-    computations, entry = _parse(text)
+    computations, entry = parse(text)
     return {kind: round(total) for kind, total in _of(entry, computations, {}).items() if round(total)}
 
 
@@ -42,7 +32,7 @@ def _of(name: str, computations: dict[str, list[Instruction]], known: dict[str, 
     totals = dict.fromkeys(KINDS, 0.0)
     uses = collections.defaultdict(list)
     for instruction in computations[name]:
-        for operand in re.findall(r"%[\w.-]+", instruction.operands):
+        for operand in instruction.inputs:
             uses[operand].append(instruction.operation)
     reduced = {}  # What all-reduces, or sums of them, moved.
     for instruction in computations[name]:
@@ -55,28 +45,22 @@ def _of(name: str, computations: dict[str, list[Instruction]], known: dict[str, 
         elif instruction.operation == "add" and all(operand in reduced for operand in operands):
             totals["all-reduce"] -= reduced[operands[0]]
             reduced[instruction.name] = reduced[operands[1]]
-        times = _trips(instruction, computations) if instruction.operation == "while" else 1
-        for inner in re.findall(CALLED, instruction.attributes):
-            for called in inner.split(","):
-                for kind, total in _of(called.strip(), computations, known).items():
-                    totals[kind] += times * total
+        times = trips(instruction, computations) if instruction.operation == "while" else 1
+        for called in instruction.called:
+            for kind, total in _of(called, computations, known).items():
+                totals[kind] += times * total
     known[name] = totals
     return totals
 
 
 def _moved(instruction: Instruction, uses: set[str]) -> tuple[str, float]:
-    size, number = _bytes(instruction.shape), _group(instruction.attributes)
+    size, number = size_of(instruction.shape), _group(instruction.attributes)
     kind, share = instruction.operation, (number - 1) / number
     if kind == "collective-permute":
         return kind, float(size)
     if kind == "all-reduce":
         return ("reduce-scatter", size * share) if uses == {"dynamic-slice"} else (kind, 2 * size * share)
     return kind, size * share * (number if kind == "reduce-scatter" else 1)
-
-
-def _bytes(shape: str) -> int:
-    parts = re.findall(r"([a-z]+\d*)[a-z0-9]*\[([\d,]*)\]", shape)
-    return sum(math.prod(map(int, filter(None, sizes.split(",")))) * BITS[dtype] for dtype, sizes in parts) // 8
 
 
 def _group(attributes: str) -> int:
@@ -92,23 +76,3 @@ def _group(attributes: str) -> int:
     if "source_target_pairs" in attributes:
         return 2
     raise ValueError(f"the group of devices of a collective can't be read: {attributes[:200]}")
-
-
-def _trips(loop: Instruction, computations: dict[str, list[Instruction]]) -> int:
-    """Return how often a loop runs: the condition of a scan compares a counter, from 0 on, with a constant."""
-    condition = computations[re.search(r"condition=(%[^,\s]+)", loop.attributes)[1]]
-    limits = [part.operands for part in condition if part.operation == "constant" and part.shape[1:].startswith("32[]")]
-    plain = len(limits) == 1 and len(condition) <= 4 and "direction=LT" in condition[-1].attributes
-    return int(limits[0]) if plain else 1
-
-
-def _parse(text: str) -> tuple[dict[str, list[Instruction]], str]:
-    """Return the instructions of every computation of an HLO module, and the name of the one that it begins with."""
-    computations, entry = {}, ""
-    for line in text.splitlines():
-        if found := re.match(r"(ENTRY )?(%\S+) .*\{$", line):
-            current = computations[found[2]] = []
-            entry = found[2] if found[1] else entry
-        elif found := re.match(r"  (?:ROOT )?(%\S+) = (\(.*?\)(?= )|\S+) ([\w-]+)\((.*?)\)(.*)$", line):
-            current.append(Instruction(*found.groups()))
-    return computations, entry

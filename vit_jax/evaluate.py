@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 
 from vit_jax import config_file, data
+from vit_jax.cache import keep_compiled
 from vit_jax.checkpoint import load_params
 from vit_jax.config import Config, MeshShape, differences
 from vit_jax.distributed import joined
@@ -60,6 +61,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--workdir", required=True, type=Path, metavar="DIR", help="a run directory")
     parser.add_argument("--checkpoint", default="newest", metavar="WHICH", help="newest, best or a step")
     args, rest = parser.parse_known_args(argv)
+    keep_compiled()
     with joined():
         results = evaluate(args.workdir, config_file.parse_overrides(rest), args.checkpoint)
         if jax.process_index() == 0:

@@ -50,7 +50,7 @@ def build_experiment(config: Config, mesh: Mesh, num_classes: int, examples: int
         InputError: the batch can't be cut as the config has it, or a pattern of the config matches no parameter.
     """
     _check_parts(config, mesh)
-    config = _unrolled(config, mesh)
+    config = unrolled(config, mesh)
     facts = config.model_facts(num_classes)
     model = abstract_model(**facts)
     gather_when_read(model, mesh, compute_dtype(config.model))
@@ -86,8 +86,8 @@ def build_experiment(config: Config, mesh: Mesh, num_classes: int, examples: int
     )
 
 
-def _unrolled(config: Config, mesh: Mesh) -> Config:
-    """Return the config with `model.unroll` decided.
+def unrolled(config: Config, mesh: Mesh) -> Config:
+    """Return a config with `model.unroll` decided, where it is not.
 
     Between the iterations of a loop a GPU copies what the backward pass is to find; where all is one iteration it
     doesn't. But over `fsdp` blocks must come one after the other, or all are gathered at once.

@@ -5,6 +5,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
+from vit_jax.cache import keep_compiled
 from vit_jax.checkpoint import load_model
 from vit_jax.data import crop
 from vit_jax.data.augment import normalise
@@ -37,6 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--checkpoint", default="newest", metavar="WHICH", help="newest, best or a step")
     parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
     args = parser.parse_args(argv)
+    keep_compiled()
     named = predict(args.model, args.pictures, checkpoint=args.checkpoint)
     for picture, classes in zip(args.pictures, named, strict=True):
         print(f"{picture}: " + ", ".join(f"{name} {probability:.3f}" for name, probability in classes))

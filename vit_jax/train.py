@@ -19,6 +19,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from vit_jax import config_file, data, tree
+from vit_jax.cache import keep_compiled
 from vit_jax.check import check
 from vit_jax.checkpoint import Checkpoints
 from vit_jax.config import Config
@@ -155,6 +156,7 @@ def main(argv: list[str] | None = None) -> None:
         "--devices", metavar="N", help="with --check: for devices that are not there, see docs/scaling.md"
     )
     args, rest = parser.parse_known_args(argv)
+    keep_compiled()
     load = functools.partial(config_file.load, args.config, config_file.parse_overrides(rest))
     if args.devices is not None:
         if not args.check:

@@ -1,38 +1,58 @@
-"""The training loop - data, metrics, progress, evaluation left out, checkpoints - beside its bare step."""
+"""The training loop - data, metrics, progress, checkpoints, evaluation left out - beside its bare step."""
 
 import dataclasses
 import tempfile
 import time
 from pathlib import Path
+from unittest import mock
 
 import jax
 from bench.report import describe_machine, take_turns, tell
 
+import vit_jax.train
 from vit_jax import config_file, data
-from vit_jax.errors import Parser
+from vit_jax.config import make_plan
+from vit_jax.errors import InputError, Parser
 from vit_jax.experiment import build_experiment
+from vit_jax.metrics import Progress
 from vit_jax.sharding import batch_rows, make_mesh, place_batch
 from vit_jax.stopping import Stopping
-from vit_jax.train import train
+
+
+class Timed(Progress):
+    """Progress that knows when each step was reported; `reports` is of the newest run."""
+
+    def __init__(self, step: int, total: int):
+        super().__init__(step, total)
+        Timed.reports = []
+
+    def update(self, step: int, metrics: dict[str, float | int]) -> None:
+        """Report, and remember when."""
+        super().update(step, metrics)
+        if metrics:  # They were waited for.
+            self.reports.append((step, time.perf_counter()))
 
 
 def main(argv: list[str]) -> None:
     """Read the command line and measure."""
     parser = Parser("Pictures a second of `train` as it is, beside those of the bare step on one batch.")
     parser.add_argument("--config", required=True, metavar="FILE.py[:ARG]")
-    parser.add_argument("--steps", type=int, default=200, help="of each turn (default: 200)")
+    parser.add_argument("--steps", type=int, default=400, help="of each turn (default: 400)")
     parser.add_argument("--rounds", type=int, default=7, help="turns; figures are medians (default: 7)")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="add the table to a page")
     args, rest = parser.parse_known_args(argv)
     config = config_file.load(args.config, config_file.parse_overrides(rest))
-    # One checkpoint, at the end; what is measured is a run less one of half its steps, so that neither starting nor the
-    # last evaluation counts.
-    config = dataclasses.replace(config, eval_every="100%", save_every="100%")
+    source = data.open_sources(config)["train"]
+    plan = make_plan(config, len(source))
+    if args.steps < 3 * plan.log_every:
+        raise InputError(f"--steps={args.steps}: must be {3 * plan.log_every} or more, three reports of this config")
+    # Reports and checkpoints as often as in the run itself; an evaluation at the end alone.
+    due = {name: f"{getattr(plan, name)}st" for name in ("log_every", "save_every")}
+    config = dataclasses.replace(config, total=f"{args.steps}st", eval_every="100%", **due)
 
     mesh = make_mesh(config.mesh)
     rows = batch_rows(config.batch, mesh)
-    source = data.open_sources(config)["train"]
     experiment = build_experiment(config, mesh, len(source.label_names), len(source))
     prepared = data.prepare(source, config, train=True)
     batch = next(data.train_batches(prepared, config, rows, 0, 1))
@@ -49,13 +69,11 @@ def main(argv: list[str]) -> None:
         return (time.perf_counter() - start) / args.steps
 
     def loop() -> float:
-        seconds = []
-        for steps in (args.steps, 2 * args.steps):
-            with tempfile.TemporaryDirectory() as workdir:
-                start = time.perf_counter()
-                train(dataclasses.replace(config, total=f"{steps}st"), Path(workdir), Stopping())
-                seconds.append(time.perf_counter() - start)
-        return (seconds[1] - seconds[0]) / args.steps
+        with tempfile.TemporaryDirectory() as workdir, mock.patch.object(vit_jax.train, "Progress", Timed):
+            vit_jax.train.train(config, Path(workdir), Stopping())
+        # From the first report to the last before the end, where the evaluation is.
+        (first, begin), *_, (last, end), _ = Timed.reports
+        return (end - begin) / (last - first)
 
     bare()
     seconds = take_turns({"bare step": bare, "loop": loop}, args.rounds)

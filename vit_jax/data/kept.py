@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from vit_jax.cache import cache_folder
+
 
 def _place(kind: str, key: str) -> Path:
-    cache = Path(os.environ.get("VIT_JAX_CACHE") or "~/.cache/vit_jax").expanduser()
-    return cache / kind / (hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:32] + ".npz")
+    return cache_folder() / kind / (hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:32] + ".npz")
 
 
 def read_kept(kind: str, key: str) -> dict[str, np.ndarray] | None:

@@ -146,4 +146,6 @@ class Attention(nnx.Module):
         if self.query_norm is not None:
             query, key = self.query_norm(query), self.key_norm(key)
         bias = None if bias is None else bias[None].astype(query.dtype)
-        return self.out(IMPLEMENTATIONS[implementation](query, key, value, bias, length))
+        with jax.named_scope("attend"):
+            attended = IMPLEMENTATIONS[implementation](query, key, value, bias, length)
+        return self.out(attended)

@@ -14,6 +14,7 @@ import urllib.request
 import filelock
 import tqdm
 
+from vit_jax.cache import cache_folder
 from vit_jax.errors import InputError
 
 BUCKETS = "https://storage.googleapis.com"
@@ -61,7 +62,7 @@ def _local(where: str) -> pathlib.Path:
 
 def _cached(url: str) -> pathlib.Path:
     """Return where a URL's file is kept: its own name, made unique by a hash."""
-    folder = pathlib.Path(os.environ.get("VIT_JAX_CACHE") or "~/.cache/vit_jax").expanduser()
+    folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

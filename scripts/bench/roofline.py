@@ -1,0 +1,283 @@
+"""Where the time of a compiled step goes: each part's floor beside what the profiler measured.
+
+The floor of an operation is the longer of two times: its floating-point operations at the rate of a large matrix
+product, and the bytes that it reads and writes at the rate of a large copy. A part's is the sum of its operations'.
+
+    python scripts/benchmark.py roofline train --model=S/16 --batch=16
+    python scripts/benchmark.py roofline train --model=B/16 --batch=256 --device=h200
+
+The second compiles for a GPU that isn't there: nothing is run, and the rates are those of DEVICES. Only the matrix
+units' work is counted as operations, and a convolution's as none.
+"""
+
+import collections
+import math
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from bench.report import describe_machine, measure_ceiling, seconds_of, take_turns, tell
+from jax.experimental import topologies
+
+from vit_jax.check import batch_shapes
+from vit_jax.config import Config, Optim
+from vit_jax.config_file import override
+from vit_jax.errors import InputError, Parser
+from vit_jax.experiment import build_experiment
+from vit_jax.hlo import Instruction, parse, size_of, trips
+from vit_jax.models.layers import compute_dtype
+from vit_jax.sharding import make_mesh
+
+# FLOP/s of a bfloat16 matrix product of 8,192 x 8,192 random numbers, and bytes/s of a copy, read and written.
+DEVICES = {"h200": (790e12, 4.3e12)}
+# What does no work of its own.
+FREE = {"parameter", "get-tuple-element", "tuple", "constant", "bitcast", "iota", "after-all", "opt-barrier"}
+NUM_CLASSES = 1000
+
+
+class Operation(NamedTuple):
+    """An operation of a compiled program as it is launched, most often a fusion of many.
+
+    Attributes:
+        times: how often it runs.
+        moved: bytes that one run reads and writes.
+        flops: of its matrix products in one run.
+        path: where in the program it comes from, as JAX names it.
+    """
+
+    name: str
+    times: int
+    moved: int
+    flops: int
+    path: str
+
+
+def operations(text: str) -> list[Operation]:
+    """Return what an HLO module launches in one run."""
+    computations, entry = parse(text)
+    return list(_launched(entry, 1, computations))
+
+
+def _launched(name: str, times: int, computations: dict[str, list[Instruction]]) -> Iterator[Operation]:
+    shapes = {instruction.name: instruction.shape for instruction in computations[name]}
+    for instruction in computations[name]:
+        if instruction.operation in FREE or instruction.operation.endswith("-done"):
+            continue
+        if instruction.operation in ("while", "call", "conditional"):
+            number = times * (trips(instruction, computations) if instruction.operation == "while" else 1)
+            for called in instruction.called:
+                yield from _launched(called, number, computations)
+            continue
+        path = re.search(r'op_name="([^"]*)"', instruction.attributes)
+        moved, flops = _cost(instruction, shapes, computations)
+        yield Operation(instruction.name[1:], times, moved, flops, path[1] if path else "")
+
+
+def _cost(instruction: Instruction, shapes: dict[str, str], computations: dict[str, list[Instruction]]):
+    """Return the bytes that an instruction moves, and its floating-point operations."""
+    inner = computations.get(instruction.called[0]) if instruction.called else None
+    if instruction.operation.startswith("fusion") and inner is not None:
+        if (only := [part for part in inner if part.operation == "fusion"]) and len(inner) - len(only) <= len(
+            [part for part in inner if part.operation in FREE]
+        ):
+            return _cost(only[0], {part.name: part.shape for part in inner}, computations)  # Launched asynchronously.
+        return _moved(inner), sum(_flops(part, {p.name: p.shape for p in inner}) for part in inner)
+    inputs = sum(size_of(shapes[name]) for name in instruction.inputs if name in shapes)
+    return inputs + size_of(instruction.shape), _flops(instruction, shapes)
+
+
+def _moved(fused: list[Instruction]) -> int:
+    """Return the bytes that a fusion reads and writes; of what it only slices or updates in place, that part."""
+    shapes = {part.name: part.shape for part in fused}
+    uses = collections.defaultdict(list)
+    for part in fused:
+        for name in part.inputs:
+            uses[name].append(part)
+
+    def read(name: str) -> int:
+        total = 0
+        for use in uses[name]:
+            if use.operation in ("dynamic-slice", "slice", "gather"):
+                total += size_of(use.shape)
+            elif use.operation == "bitcast":
+                total += read(use.name)
+            elif use.operation != "dynamic-update-slice" or use.inputs[0] != name:
+                return size_of(shapes[name])
+        return min(total, size_of(shapes[name]))
+
+    updates = [part for part in fused if part.operation == "dynamic-update-slice"]
+    saved = sum(size_of(part.shape) - size_of(shapes[part.inputs[1]]) for part in updates)
+    written = max(size_of(fused[-1].shape) - saved, 0)  # The root comes last.
+    return written + sum(read(part.name) for part in fused if part.operation == "parameter")
+
+
+def _flops(instruction: Instruction, shapes: dict[str, str]) -> int:
+    """Return the operations of a matrix product or of cuDNN's attention, else 0."""
+    target = re.search(r'custom_call_target="([^"]*)"', instruction.attributes)
+    if target and "fmha" in target[1]:
+        batch, heads, tokens, head_dim = _sizes(shapes[instruction.inputs[0]])
+        # Two products forward; backward one again, and four gradients.
+        return (10 if "Backward" in target[1] else 4) * batch * heads * tokens**2 * head_dim
+    if instruction.operation == "dot":
+        contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", instruction.attributes)[1].split(",")
+    elif target and "gemm" in target[1] or target and "matmul" in target[1]:
+        contracted = re.search(r'"lhs_contracting_dimensions":\[([^\]]*)\]', instruction.attributes)[1]
+        contracted = contracted.replace('"', "").split(",")
+    else:
+        return 0
+    left = _sizes(shapes[instruction.inputs[0]])
+    return 2 * math.prod(left[int(axis)] for axis in contracted) * math.prod(_sizes(instruction.shape))
+
+
+def _sizes(shape: str) -> list[int]:
+    return [int(size) for size in re.search(r"\[([\d,]*)\]", shape)[1].split(",") if size]
+
+
+def part_of(operation: Operation) -> str:
+    """Return the part of a step that an operation is told under."""
+    path = operation.path
+    phase = "backward" if "transpose(" in path else "forward" if "jvp(" in path or "train_step" not in path else ""
+    if not phase:
+        return "optimizer"
+    if "dynamic_update_index" in path or "broadcast_in_dim" in path and not operation.flops:
+        return "between blocks: what is stored"
+    if "dot_product_attention" in path or "attend" in path:
+        return f"{phase}: attention"
+    if operation.flops:
+        return f"{phase}: linear layers"
+    if "gelu" in path:
+        return f"{phase}: GELU"
+    return f"{phase}: norms, residuals, biases"
+
+
+def measured(run: Any, steps: int = 3) -> dict[str, float]:
+    """Return the seconds a step of every operation, by the profiler."""
+    jax.block_until_ready(run())
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            for _ in range(steps):
+                result = run()
+            jax.block_until_ready(result)
+        (file,) = Path(folder).rglob("*.xplane.pb")
+        profile = jax.profiler.ProfileData.from_file(str(file))
+        seconds = collections.Counter()
+        for plane in profile.planes:
+            for line in plane.lines:
+                for event in line.events:
+                    if name := dict(event.stats).get("hlo_op"):
+                        seconds[name] += event.duration_ns / 1e9 / steps
+    return seconds
+
+
+def measure_bandwidth(rounds: int = 5) -> float:
+    """Return the bytes/s of one large copy on one device, read and written."""
+    size = 2**28 if jax.default_backend() == "cpu" else 2**32
+    source = jax.random.normal(jax.random.key(0), (size // 4,))
+    copy = jax.jit(lambda x: x + 1)
+    return 2 * size / take_turns({"": seconds_of(lambda: copy(source), 0.2)}, rounds)[""]
+
+
+def absent_device(name: str) -> list[jax.Device]:
+    """Return a GPU that is not there, for which XLA can compile; needs the [cuda] extra, no driver.
+
+    Raises:
+        InputError: no such device is known, or its compiler is not installed.
+    """
+    file = Path(__file__).with_name(f"{name}.txtpb")
+    if name not in DEVICES:
+        raise InputError(f"--device={name}: no such device; choose one of {', '.join(DEVICES)}")
+    jax.config.update("jax_platforms", "cpu")
+    try:
+        facts = dict(platform="cuda", topology_name="", target_config=file.read_text(), topology="1x1x1")
+        return list(topologies.get_topology_desc(**facts).devices)
+    except Exception as error:  # Whatever the plugin, or its absence, says.
+        raise InputError(f"--device={name}: no compiler for it ([cuda] extra): {str(error)[:200]}") from error
+
+
+def main(argv: list[str]) -> None:
+    """Read the command line, compile, and tell."""
+    parser = Parser(__doc__)
+    parser.add_argument("what", choices=["train", "infer"])
+    parser.add_argument("--model", default="S/16", metavar="NAME")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--image_size", type=int, default=224, metavar="PIXELS")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a key of config.model")
+    parser.add_argument("--device", metavar="NAME", help="compile for one that is not there: " + ", ".join(DEVICES))
+    parser.add_argument("--each", type=int, default=0, metavar="N", help="list the N dearest operations too")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="add the table to a page")
+    args = parser.parse_args(argv)
+    config = Config(batch=args.batch, image_size=args.image_size, optim=Optim(lr=1e-4, weight_decay=0.1, clip=None))
+    overrides = dict(each.partition("=")[::2] for each in args.set)
+    if args.device:
+        overrides = {"dtype": "bfloat16", "attention": "cudnn"} | overrides
+    config = override(config, {"model.name": repr(args.model)} | {f"model.{k}": v for k, v in overrides.items()})
+    mesh = make_mesh(config.mesh, absent_device(args.device) if args.device else jax.devices()[:1])
+    experiment = build_experiment(config, mesh, NUM_CLASSES, examples=1_281_167)
+    shapes = (experiment.shapes, batch_shapes(config, mesh))
+    if args.what == "infer":
+        shapes = (experiment.shapes.params, shapes[1])
+    step = experiment.train_step if args.what == "train" else jax.jit(experiment.eval_step)
+    compiled = step.lower(*shapes).compile()
+    seconds = {}
+    if args.device:
+        rates = DEVICES[args.device]
+    else:
+        rates = measure_ceiling(str(compute_dtype(config.model))), measure_bandwidth()
+        seconds = measured(_runner(compiled, experiment, shapes, train=args.what == "train"))
+    print(f"{describe_machine()}; {rates[0] / 1e12:.3g} TFLOP/s, {rates[1] / 1e9:.3g} GB/s", flush=True)
+    launched = operations(compiled.as_text())
+    rows = [_row(part, group, rates, seconds) for part, group in _grouped(launched).items()]
+    rows.append(_row("sum", launched, rates, seconds))
+    tell(rows, args.json, args.markdown)
+    if args.each:
+        dearest = sorted(launched, key=lambda operation: -_floor(operation, rates))[: args.each]
+        print()
+        tell(
+            [
+                _row(operation.name, [operation], rates, seconds) | {"path": operation.path[-60:]}
+                for operation in dearest
+            ]
+        )
+
+
+def _runner(compiled: Any, experiment: Any, shapes: tuple, *, train: bool) -> Any:
+    draws = iter(jax.random.split(jax.random.key(1), 2))
+    sizes = {"image": 256, "label": NUM_CLASSES}
+    batch = {name: jax.random.randint(next(draws), x.shape, 0, sizes[name]) for name, x in shapes[1].items()}
+    batch = jax.device_put({name: x.astype(shapes[1][name].dtype) for name, x in batch.items()})
+    state = experiment.init(jax.random.key(0))
+
+    def run() -> Any:
+        nonlocal state
+        if not train:
+            return compiled(state.params, batch)
+        state, metrics = compiled(state, batch)
+        return metrics
+
+    return run
+
+
+def _grouped(launched: list[Operation]) -> dict[str, list[Operation]]:
+    groups = collections.defaultdict(list)
+    for operation in launched:
+        groups[part_of(operation)].append(operation)
+    return dict(sorted(groups.items()))
+
+
+def _floor(operation: Operation, rates: tuple[float, float]) -> float:
+    return operation.times * max(operation.flops / rates[0], operation.moved / rates[1])
+
+
+def _row(part: str, group: list[Operation], rates: tuple[float, float], seconds: dict[str, float]) -> dict[str, Any]:
+    return {
+        "part": part,
+        "launches": sum(operation.times for operation in group),
+        "GFLOP": sum(operation.times * operation.flops for operation in group) / 1e9,
+        "GB": sum(operation.times * operation.moved for operation in group) / 1e9,
+        "floor ms": 1e3 * sum(_floor(operation, rates) for operation in group),
+        "measured ms": 1e3 * sum(seconds.get(operation.name, 0) for operation in group) if seconds else None,
+    }

@@ -1,0 +1,63 @@
+"""The roofline: what each operation of a compiled program moves and computes."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+from bench.roofline import Operation, operations, part_of
+from benchmark import main
+
+from vit_jax.errors import InputError
+
+
+def launched(function, *inputs):
+    return operations(jax.jit(function).lower(*inputs).compile().as_text())
+
+
+def test_a_matrix_product_reads_both_and_writes_one():
+    (product,) = launched(jnp.matmul, jnp.ones((64, 128)), jnp.ones((128, 256)))
+    assert product.flops == 2 * 64 * 128 * 256
+    assert product.moved == 4 * (64 * 128 + 128 * 256 + 64 * 256)
+
+
+def test_a_loop_counts_as_often_as_it_runs_and_a_slice_as_what_it_reads():
+    def products(kernels, x):
+        return jax.lax.scan(lambda x, kernel: (jnp.tanh(x @ kernel), None), x, kernels)[0]
+
+    found = launched(products, jnp.ones((12, 128, 128)), jnp.ones((64, 128)))
+    assert sum(each.times * each.flops for each in found) == 12 * 2 * 64 * 128 * 128
+    kernels, tokens = 4 * 12 * 128 * 128, 4 * 12 * 64 * 128
+    # The slices are copied, then read by the product: never all twelve kernels in each of twelve iterations.
+    assert kernels + 2 * tokens <= sum(each.times * each.moved for each in found) <= 4 * kernels + 6 * tokens
+
+
+@pytest.mark.parametrize(
+    ("path", "flops", "part"),
+    [
+        ("jit(train_step)/jvp()/while/body/mlp/dot_general", 1, "forward: linear layers"),
+        ("jit(train_step)/transpose(jvp())/while/body/gelu/mul", 0, "backward: GELU"),
+        ("jit(train_step)/jvp()/while/body/attend/dot_general", 1, "forward: attention"),
+        ("jit(train_step)/mul", 0, "optimizer"),
+    ],
+)
+def test_an_operation_is_told_under_its_part(path, flops, part):
+    assert part_of(Operation("fusion", 1, 1, flops, path)) == part
+
+
+def test_the_parts_of_a_step_are_told(tmp_path):
+    out = tmp_path / "figures.json"
+    options = ["--model=Ti/16", "--set=depth=2", "--image_size=32", "--batch=8", "--each=3", f"--json={out}"]
+    main(["roofline", "train", *options])
+    rows = {row["part"]: row for row in json.loads(out.read_text())["rows"]}
+    for part in ("forward: attention", "backward: linear layers", "backward: GELU", "optimizer"):
+        assert rows[part]["floor ms"] > 0
+        assert rows[part]["measured ms"] > 0
+    # Forward, and backward for the inputs and the parameters.
+    linear = rows["forward: linear layers"]["GFLOP"]
+    assert 1.8 * linear < rows["backward: linear layers"]["GFLOP"] < 2.2 * linear
+
+
+def test_a_device_that_is_not_known_is_refused():
+    with pytest.raises(InputError, match="--device=h3000: no such device; choose one of h200"):
+        main(["roofline", "train", "--device=h3000"])
