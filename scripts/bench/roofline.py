@@ -118,7 +118,7 @@ def _flops(instruction: Instruction, shapes: dict[str, str]) -> int:
     """Return the operations of a matrix product or of cuDNN's attention, else 0."""
     target = re.search(r'custom_call_target="([^"]*)"', instruction.attributes)
     if target and "fmha" in target[1]:
-        batch, heads, tokens, head_dim = _sizes(shapes[instruction.inputs[0]])
+        batch, heads, tokens, head_dim = _sizes(instruction.shape)
         # Two products forward; backward one again, and four gradients.
         return (10 if "Backward" in target[1] else 4) * batch * heads * tokens**2 * head_dim
     if instruction.operation == "dot":
@@ -148,9 +148,7 @@ def part_of(operation: Operation) -> str:
         return f"{phase}: attention"
     if operation.flops:
         return f"{phase}: linear layers"
-    if "gelu" in path:
-        return f"{phase}: GELU"
-    return f"{phase}: norms, residuals, biases"
+    return f"{phase}: norms, GELU, biases, residuals"
 
 
 def measured(run: Any, steps: int = 3) -> dict[str, float]:

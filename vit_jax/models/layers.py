@@ -109,26 +109,24 @@ def add_position(
 def gelu(x: Float[Array, "..."], approximate: bool) -> Float[Array, "..."]:
     """Return x times the normal distribution's Phi(x), or its tanh approximation (Hendrycks and Gimpel, 2016).
 
-    It is computed in float32 whatever the dtype. The slope has formulas of its own, so that the backward pass has
-    nothing to keep but `x`: of what the function and its slope share, XLA makes an array that goes to memory and back.
+    It is computed in float32 whatever the dtype. The slope has formulas of its own: what it shared with the function,
+    such as tanh, XLA would make an array of that goes to memory and back.
     """
-    with jax.named_scope("gelu"):
-        return nnx.gelu(x.astype(jnp.float32), approximate=approximate).astype(x.dtype)
+    return nnx.gelu(x.astype(jnp.float32), approximate=approximate).astype(x.dtype)
 
 
 @gelu.defjvp
 def _gelu_jvp(approximate: bool, primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
     (x,), (tangent,) = primals, tangents
-    with jax.named_scope("gelu"):
-        z = x.astype(jnp.float32)
-        if approximate:
-            # (1 + tanh(u)) / 2 is the logistic function of 2 u.
-            phi = jax.nn.sigmoid(math.sqrt(8 / math.pi) * z * (1 + 0.044715 * z**2))
-            density = phi * (1 - phi) * math.sqrt(8 / math.pi) * (1 + 3 * 0.044715 * z**2)
-        else:
-            phi = (1 + jax.lax.erf(z / math.sqrt(2))) / 2
-            density = jnp.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
-        return gelu(x, approximate), ((phi + z * density) * tangent.astype(jnp.float32)).astype(x.dtype)
+    z = x.astype(jnp.float32)
+    if approximate:
+        # (1 + tanh(u)) / 2 is the logistic function of 2 u.
+        phi = jax.nn.sigmoid(math.sqrt(8 / math.pi) * z * (1 + 0.044715 * z**2))
+        density = phi * (1 - phi) * math.sqrt(8 / math.pi) * (1 + 3 * 0.044715 * z**2)
+    else:
+        phi = (1 + jax.lax.erf(z / math.sqrt(2))) / 2
+        density = jnp.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+    return gelu(x, approximate), ((phi + z * density) * tangent.astype(jnp.float32)).astype(x.dtype)
 
 
 class Mlp(nnx.Module):
