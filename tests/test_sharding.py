@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -184,7 +183,5 @@ def test_what_fused_attention_keeps_is_stored():
     [("cpu", 1, None, 1), ("gpu", 1, None, 2), ("gpu", 8, None, 1), ("gpu", 1, 1, 1)],
 )
 def test_all_blocks_are_one_iteration_on_gpus_that_gather_nothing(platform, fsdp, asked, unroll):
-    devices = np.array([SimpleNamespace(platform=platform)])
-    mesh = SimpleNamespace(devices=devices, shape={"data": 1, "fsdp": fsdp, "tensor": 1})
     config = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, unroll=asked))
-    assert unrolled(config, mesh).model.unroll == unroll
+    assert unrolled(config, platform, fsdp).model.unroll == unroll

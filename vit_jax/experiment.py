@@ -50,7 +50,7 @@ def build_experiment(config: Config, mesh: Mesh, num_classes: int, examples: int
         InputError: the batch can't be cut as the config has it, or a pattern of the config matches no parameter.
     """
     _check_parts(config, mesh)
-    config = unrolled(config, mesh)
+    config = unrolled(config, mesh.devices.flat[0].platform, mesh.shape["fsdp"])
     facts = config.model_facts(num_classes)
     model = abstract_model(**facts)
     gather_when_read(model, mesh, compute_dtype(config.model))
@@ -86,7 +86,7 @@ def build_experiment(config: Config, mesh: Mesh, num_classes: int, examples: int
     )
 
 
-def unrolled(config: Config, mesh: Mesh) -> Config:
+def unrolled(config: Config, platform: str, fsdp: int) -> Config:
     """Return a config with `model.unroll` decided, where it is not.
 
     Between the iterations of a loop a GPU copies what the backward pass is to find; where all is one iteration it
@@ -94,8 +94,7 @@ def unrolled(config: Config, mesh: Mesh) -> Config:
     """
     if config.model.unroll is not None or config.model.name.startswith("BiT-"):
         return config
-    all_at_once = mesh.devices.flat[0].platform in ("gpu", "cuda", "rocm") and mesh.shape["fsdp"] == 1
-    unroll = resolve(config.model).depth if all_at_once else 1
+    unroll = resolve(config.model).depth if platform in ("gpu", "cuda", "rocm") and fsdp == 1 else 1
     return dataclasses.replace(config, model=dataclasses.replace(config.model, unroll=unroll))
 
 
