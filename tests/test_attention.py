@@ -99,6 +99,18 @@ def test_what_does_not_run_says_why():
         model(jnp.zeros((1, 32, 32, 3)))
 
 
+def test_auto_tries_while_the_step_is_traced_and_falls_back(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    model = create_model("Ti/16", num_classes=3, image_size=32, depth=1, dtype="bfloat16")
+    traced = jax.jit(lambda images: model(images)).trace
+    with pytest.warns(UserWarning, match="attention of 5 tokens isn't fused: cuDNN"):
+        traced(jnp.zeros((1, 32, 32, 3)))
+    monkeypatch.setitem(IMPLEMENTATIONS, "cudnn", IMPLEMENTATIONS["xla"])  # As where it runs.
+    trouble_with.cache_clear()
+    assert "6,3" in str(traced(jnp.zeros((1, 32, 32, 3))).jaxpr)  # Tokens and heads, one token more.
+    trouble_with.cache_clear()
+
+
 def test_what_computes_something_else_is_found_out(monkeypatch):
     def wrong(query, key, value, bias=None, length=None):
         return IMPLEMENTATIONS["xla"](query, key, value, bias)  # What is to be masked is seen.
