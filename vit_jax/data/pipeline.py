@@ -110,7 +110,7 @@ def train_batches(
         labels, replaced = np.array(facts, np.int32).T
         return {"image": images, "label": labels, "replaced": replaced}, found
 
-    return _stream(batch_at, first, last, config.data.threads, bad)
+    return _stream(batch_at, first, last, _threads(source, config), bad)
 
 
 def eval_batches(source: Source, config: Config, rows: np.ndarray, bad: BadPictures | None = None) -> Iterator[Batch]:
@@ -143,7 +143,7 @@ def eval_batches(source: Source, config: Config, rows: np.ndarray, bad: BadPictu
         return {"image": images, "label": labels, "mask": (inside & (good > 0)).astype(np.float32)}, found
 
     steps = -(-number // config.batch)
-    return _stream(batch_at, 0, steps, config.data.threads, bad or BadPictures(number, config.data.max_bad))
+    return _stream(batch_at, 0, steps, _threads(source, config), bad or BadPictures(number, config.data.max_bad))
 
 
 def ahead(batches: Iterable[T], number: int = 1) -> Iterator[T]:
@@ -180,6 +180,11 @@ def _replace(
         later = np.roll(order(int(epochs[row])), -places[row])
         index[row], replaced[row] = next(i for i in later if int(i) not in source.bad), 1
     return index, replaced
+
+
+def _threads(source: Source, config: Config) -> int:
+    # From memory one thread is the fastest, and leaves most to a step that runs on the same cores.
+    return 1 if isinstance(source, DecodedSource) else config.data.threads
 
 
 def _stream(
