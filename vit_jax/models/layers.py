@@ -251,7 +251,8 @@ def apply_blocks(
     attention, masked = choose(
         config.attention, length, config.num_heads, head_dim, str(tokens.dtype), biased=bias is not None
     )
-    tokens, added, bias = _extended(tokens, masked, 1), _extended(added, masked, 1), _extended(bias, masked, 2)
+    tokens, added = (_extended(x, masked, (-2,)) for x in (tokens, added))
+    bias = _extended(bias, masked, (-2, -1))
     each_added, added = (added, None) if added is not None and added.ndim == 3 else (None, added)
     each_bias, bias = (bias, None) if bias is not None and bias.ndim == 4 else (None, bias)
 
@@ -273,11 +274,11 @@ def apply_blocks(
     return tokens[:, :length], None if collected is None else collected[:, :, :length]
 
 
-def _extended(x: Float[Array, "..."] | None, number: int, axes: int) -> Float[Array, "..."] | None:
-    """Return an array with so many zeros more along each token axis: the last two, or the one before the last."""
+def _extended(x: Float[Array, "..."] | None, number: int, axes: tuple[int, ...]) -> Float[Array, "..."] | None:
+    """Return an array with so many zeros more at the end of each of its axes of tokens."""
     if x is None or not number:
         return x
     pads = [(0, 0)] * x.ndim
-    for axis in (-1, -2) if axes == 2 else (-2,):
+    for axis in axes:
         pads[axis] = (0, number)
     return jnp.pad(x, pads)
