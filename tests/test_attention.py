@@ -104,13 +104,17 @@ def test_what_does_not_run_says_why():
 def test_auto_tries_while_the_step_is_traced_and_falls_back(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     model = create_model("Ti/16", num_classes=3, image_size=32, depth=1, dtype="bfloat16")
-    traced = jax.jit(lambda images: model(images)).trace
+
+    def traced() -> str:
+        return str(jax.jit(lambda images: model(images)).trace(jnp.zeros((1, 32, 32, 3))).jaxpr)
+
     with pytest.warns(UserWarning, match="attention of 5 tokens isn't fused: cuDNN"):
-        traced(jnp.zeros((1, 32, 32, 3)))
+        unfused = traced()
     monkeypatch.setitem(IMPLEMENTATIONS, "cudnn", IMPLEMENTATIONS["xla"])  # As where it runs.
     trouble_with.cache_clear()
-    assert "6,3" in str(traced(jnp.zeros((1, 32, 32, 3))).jaxpr)  # Tokens and heads, one token more.
+    fused = traced()
     trouble_with.cache_clear()
+    assert ["[1,6,3,64]" in program for program in (unfused, fused)] == [False, True]  # One token more than 5.
 
 
 def test_what_computes_something_else_is_found_out(monkeypatch):

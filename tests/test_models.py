@@ -305,3 +305,8 @@ def test_mistakes_are_told_in_one_line(call, message):
     with pytest.raises(InputError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_blocks_are_unrolled_at_least_one_at_a_time():
+    with pytest.raises(InputError, match="model.unroll=-1: must be at least 1"):
+        drawn_model(unroll=-1)

@@ -31,7 +31,8 @@ from vit_jax.hlo import Instruction, parse, size_of, trips
 from vit_jax.models.layers import compute_dtype
 from vit_jax.sharding import make_mesh
 
-# FLOP/s of a bfloat16 matrix product of 8,192 x 8,192 random numbers, and bytes/s of a copy, read and written.
+# FLOP/s of a large bfloat16 matrix product, and bytes/s of a large copy, read and written: as reported for such a card,
+# to be replaced by what `roofline` without --device measures on one.
 DEVICES = {"h200": (790e12, 4.3e12)}
 # What does no work of its own.
 FREE = {"parameter", "get-tuple-element", "tuple", "constant", "bitcast", "iota", "after-all", "opt-barrier"}

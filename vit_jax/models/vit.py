@@ -151,5 +151,7 @@ def _check(config: Model) -> None:
         raise InputError("model.position='learned2d' needs a width of at least 2, for the two halves")
     if config.pool == "token" and not config.class_token:
         raise InputError("model.pool='token' reads the class token: model.class_token can't be False")
+    if config.unroll is not None and config.unroll < 1:
+        raise InputError(f"model.unroll={config.unroll}: must be at least 1")
     if config.registers < 0:
         raise InputError(f"model.registers={config.registers}: must be at least 0")
