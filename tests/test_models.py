@@ -283,6 +283,7 @@ def test_activations_are_those_of_the_call():
     [
         (lambda: vit_jax.create_model("X/16"), r"model 'X/16' is unknown.*SIZE/PATCH"),
         (lambda: vit_jax.create_model("B-16"), r"did you mean 'B/16'"),
+        (lambda: vit_jax.create_model("S/16", unroll=-1), r"model.unroll=-1: must be at least 1"),
         (lambda: vit_jax.create_model("S/16", image_size=30), r"30x30 is not divisible by the patch size 16"),
         (lambda: vit_jax.create_model("S/16", num_heads=7), r"num_heads=7 does not divide model.width=384"),
         (lambda: vit_jax.create_model("S/16", widht=7), r"no option 'widht'; did you mean 'width'"),
@@ -305,8 +306,3 @@ def test_mistakes_are_told_in_one_line(call, message):
     with pytest.raises(InputError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
-
-
-def test_blocks_are_unrolled_at_least_one_at_a_time():
-    with pytest.raises(InputError, match="model.unroll=-1: must be at least 1"):
-        drawn_model(unroll=-1)

@@ -28,9 +28,9 @@ TIMM_SIZES = {"Ti": "tiny", "S": "small", "B": "base", "L": "large", "H": "huge"
 class Ours:
     """One step of ours: compiled, ready to run, and what it costs."""
 
-    def __init__(self, config: Config, train: bool):
+    def __init__(self, config: Config, train: bool, devices: list[jax.Device] | None = None):
         start = time.perf_counter()
-        mesh = make_mesh(config.mesh)
+        mesh = make_mesh(config.mesh, devices)
         experiment = build_experiment(config, mesh, NUM_CLASSES, examples=1_281_167)
         rng = np.random.default_rng(0)
         images = rng.integers(0, 256, (config.batch, *config.height_width(), 3), dtype=np.uint8)
@@ -41,6 +41,7 @@ class Ours:
         # Of the model: what is computed again counts nothing (Chowdhery et al., 2022, appendix B).
         self.flops = (3 if train else 1) * count_flops(forward.jaxpr)
         step = (experiment.train_step.lower(self.state, batch) if train else forward.lower()).compile()
+        self.compiled = step
 
         def run() -> Any:
             if not train:
@@ -91,6 +92,20 @@ class Timm:
         return self._answer()["peak"]
 
 
+def read_config(name: str, args: Any, **defaults: str) -> Config:
+    """Return the config of a model with AdamW, by the options --batch, --image_size and --set.
+
+    Args:
+        defaults: keys of `config.model` that --set may override.
+
+    Raises:
+        InputError: --set has a key that there is not, or a value that can't be.
+    """
+    config = Config(batch=args.batch, image_size=args.image_size, optim=Optim(lr=1e-4, weight_decay=0.1, clip=None))
+    keys = defaults | dict(each.partition("=")[::2] for each in args.set) | {"name": repr(name)}
+    return override(config, {f"model.{key}": value for key, value in keys.items()})
+
+
 def _run(what: str, argv: list[str]) -> None:
     parser = Parser(f"Pictures a second: {what}.")
     parser.add_argument("--model", action="append", metavar="NAME", help="may be repeated (default: S/16)")
@@ -114,9 +129,7 @@ def _run(what: str, argv: list[str]) -> None:
 
 
 def _compare(what: str, name: str, args: Any) -> list[dict[str, Any]]:
-    config = Config(batch=args.batch, image_size=args.image_size, optim=Optim(lr=1e-4, weight_decay=0.1, clip=None))
-    overrides = dict(each.partition("=")[::2] for each in args.set)
-    config = override(config, {"model.name": repr(name)} | {f"model.{key}": value for key, value in overrides.items()})
+    config = read_config(name, args)
     ceiling = measure_ceiling(str(compute_dtype(config.model))) * jax.device_count()
     ours = Ours(config, what == "train")
     peers = {f"timm {how}": how == "compiled" for how in ("eager", "compiled")} if args.vs else {}

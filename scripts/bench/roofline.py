@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+from bench.model import NUM_CLASSES, Ours, read_config
 from bench.report import describe_machine, measure_ceiling, seconds_of, take_turns, tell
 from jax.experimental import topologies
 
 from vit_jax.check import batch_shapes
-from vit_jax.config import Config, Optim
-from vit_jax.config_file import override
+from vit_jax.config import Config
 from vit_jax.errors import InputError, Parser
 from vit_jax.experiment import build_experiment
 from vit_jax.hlo import Instruction, parse, size_of, trips
@@ -36,7 +36,6 @@ from vit_jax.sharding import make_mesh
 DEVICES = {"h200": (790e12, 4.3e12)}
 # What does no work of its own.
 FREE = {"parameter", "get-tuple-element", "tuple", "constant", "bitcast", "iota", "after-all", "opt-barrier"}
-NUM_CLASSES = 1000
 
 
 class Operation(NamedTuple):
@@ -77,15 +76,17 @@ def _launched(name: str, times: int, computations: dict[str, list[Instruction]])
         yield Operation(instruction.name[1:], times, moved, flops, path[1] if path else "")
 
 
-def _cost(instruction: Instruction, shapes: dict[str, str], computations: dict[str, list[Instruction]]):
+def _cost(
+    instruction: Instruction, shapes: dict[str, str], computations: dict[str, list[Instruction]]
+) -> tuple[int, int]:
     """Return the bytes that an instruction moves, and its floating-point operations."""
     inner = computations.get(instruction.called[0]) if instruction.called else None
     if instruction.operation.startswith("fusion") and inner is not None:
-        if (only := [part for part in inner if part.operation == "fusion"]) and len(inner) - len(only) <= len(
-            [part for part in inner if part.operation in FREE]
-        ):
-            return _cost(only[0], {part.name: part.shape for part in inner}, computations)  # Launched asynchronously.
-        return _moved(inner), sum(_flops(part, {p.name: p.shape for p in inner}) for part in inner)
+        inside = {part.name: part.shape for part in inner}
+        work = [part for part in inner if part.operation not in FREE]
+        if [part.operation for part in work] == ["fusion"]:  # One that is launched asynchronously.
+            return _cost(work[0], inside, computations)
+        return _moved(inner), sum(_flops(part, inside) for part in inner)
     inputs = sum(size_of(shapes[name]) for name in instruction.inputs if name in shapes)
     return inputs + size_of(instruction.shape), _flops(instruction, shapes)
 
@@ -124,7 +125,7 @@ def _flops(instruction: Instruction, shapes: dict[str, str]) -> int:
         return (10 if "Backward" in target[1] else 4) * batch * heads * tokens**2 * head_dim
     if instruction.operation == "dot":
         contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", instruction.attributes)[1].split(",")
-    elif target and "gemm" in target[1] or target and "matmul" in target[1]:
+    elif target and ("gemm" in target[1] or "matmul" in target[1]):
         contracted = re.search(r'"lhs_contracting_dimensions":\[([^\]]*)\]', instruction.attributes)[1]
         contracted = contracted.replace('"', "").split(",")
     else:
@@ -209,24 +210,15 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="add the table to a page")
     args = parser.parse_args(argv)
-    config = Config(batch=args.batch, image_size=args.image_size, optim=Optim(lr=1e-4, weight_decay=0.1, clip=None))
-    overrides = dict(each.partition("=")[::2] for each in args.set)
+    train = args.what == "train"
     if args.device:
-        overrides = {"dtype": "bfloat16", "attention": "cudnn"} | overrides
-    config = override(config, {"model.name": repr(args.model)} | {f"model.{k}": v for k, v in overrides.items()})
-    mesh = make_mesh(config.mesh, absent_device(args.device) if args.device else jax.devices()[:1])
-    experiment = build_experiment(config, mesh, NUM_CLASSES, examples=1_281_167)
-    shapes = (experiment.shapes, batch_shapes(config, mesh))
-    if args.what == "infer":
-        shapes = (experiment.shapes.params, shapes[1])
-    step = experiment.train_step if args.what == "train" else jax.jit(experiment.eval_step)
-    compiled = step.lower(*shapes).compile()
-    seconds = {}
-    if args.device:
-        rates = DEVICES[args.device]
+        config = read_config(args.model, args, dtype="bfloat16", attention="cudnn")
+        compiled, rates, seconds = _compile(config, absent_device(args.device), train), DEVICES[args.device], {}
     else:
+        config = read_config(args.model, args)
         rates = measure_ceiling(str(compute_dtype(config.model))), measure_bandwidth()
-        seconds = measured(_runner(compiled, experiment, shapes, train=args.what == "train"))
+        ours = Ours(config, train, jax.devices()[:1])
+        compiled, seconds = ours.compiled, measured(ours.run)
     print(f"{describe_machine()}; {rates[0] / 1e12:.3g} TFLOP/s, {rates[1] / 1e9:.3g} GB/s", flush=True)
     launched = operations(compiled.as_text())
     rows = [_row(part, group, rates, seconds) for part, group in _grouped(launched).items()]
@@ -243,21 +235,13 @@ def main(argv: list[str]) -> None:
         )
 
 
-def _runner(compiled: Any, experiment: Any, shapes: tuple, *, train: bool) -> Any:
-    draws = iter(jax.random.split(jax.random.key(1), 2))
-    sizes = {"image": 256, "label": NUM_CLASSES}
-    batch = {name: jax.random.randint(next(draws), x.shape, 0, sizes[name]) for name, x in shapes[1].items()}
-    batch = jax.device_put({name: x.astype(shapes[1][name].dtype) for name, x in batch.items()})
-    state = experiment.init(jax.random.key(0))
-
-    def run() -> Any:
-        nonlocal state
-        if not train:
-            return compiled(state.params, batch)
-        state, metrics = compiled(state, batch)
-        return metrics
-
-    return run
+def _compile(config: Config, devices: list[jax.Device], train: bool) -> jax.stages.Compiled:
+    mesh = make_mesh(config.mesh, devices)
+    experiment = build_experiment(config, mesh, NUM_CLASSES, examples=1_281_167)
+    batch = batch_shapes(config, mesh)
+    if train:
+        return experiment.train_step.lower(experiment.shapes, batch).compile()
+    return jax.jit(experiment.eval_step).lower(experiment.shapes.params, batch).compile()
 
 
 def _grouped(launched: list[Operation]) -> dict[str, list[Operation]]:
