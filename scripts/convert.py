@@ -9,7 +9,7 @@ the original ViT's, .safetensors timm's, none a Transformers directory.
 
 import argparse
 
-from vit_jax.coerce import literal
+from vit_jax.config.coerce import literal
 from vit_jax.errors import InputError, run_command
 
 

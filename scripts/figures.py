@@ -11,9 +11,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from vit_jax import data
-from vit_jax.checkpoint import load_model
 from vit_jax.data.augment import normalise
 from vit_jax.errors import InputError, Parser, run_command
+from vit_jax.runs.checkpoint import load_model
 
 GREY, RIGHT, WRONG = "0.45", "#2a7f3f", "#c62828"
 

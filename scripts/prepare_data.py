@@ -27,14 +27,14 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 from tqdm import tqdm
 
-from vit_jax import config_file
 from vit_jax.config import Config
+from vit_jax.config.files import override, parse_overrides
 from vit_jax.data import Source, open_split
 from vit_jax.data.crop import Box
 from vit_jax.data.decode import decode
-from vit_jax.data.records import FORMAT, LABEL, RecordsSource, read_manifest, shard_name
-from vit_jax.data.tar import in_order, open_tar
-from vit_jax.data.tfds import find_builder
+from vit_jax.data.sources.records import FORMAT, LABEL, RecordsSource, read_manifest, shard_name
+from vit_jax.data.sources.tar import in_order, open_tar
+from vit_jax.data.sources.tfds import find_builder
 from vit_jax.errors import InputError, Parser, run_command
 
 # How a shrunk picture is written. Training decodes only the blocks that its crop touches, for which each block ends in
@@ -65,10 +65,10 @@ def open_splits(src: str, splits: str | None, config: Config) -> dict[str, Sourc
         return {split: found[split] for split in named or found}
     if os.path.isdir(src):
         inside = [entry.name for entry in os.scandir(src) if entry.is_dir() and not entry.name.startswith(".")]
-        config = config_file.override(config, {"data.name": "folder", "data.path": repr(src)})
+        config = override(config, {"data.name": "folder", "data.path": repr(src)})
         named = named or in_order(inside)
     elif ":" in src:
-        config = config_file.override(config, {"data.name": repr(src)})
+        config = override(config, {"data.name": repr(src)})
         kind, _, where = src.partition(":")
         named = named or (in_order(find_builder(where, config.data.path).info.splits) if kind == "tfds" else None)
     else:
@@ -260,7 +260,7 @@ def main(argv: list[str] | None = None) -> None:
             raise InputError(f"--{name}={getattr(args, name)}: must be at least 1")
     if not 1 <= args.quality <= 100:
         raise InputError(f"--quality={args.quality}: must be from 1 to 100")
-    sources = open_splits(args.src, args.splits, config_file.override(Config(), config_file.parse_overrides(rest)))
+    sources = open_splits(args.src, args.splits, override(Config(), parse_overrides(rest)))
 
     counts = {split: -(-len(source) // args.shard_size) for split, source in sources.items()}
     shards = [Shard(split, number, count) for split, count in counts.items() for number in range(count)]

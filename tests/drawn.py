@@ -6,7 +6,7 @@ import numpy as np
 from flax import nnx
 
 from vit_jax import tree
-from vit_jax.architecture import Model
+from vit_jax.config import Model
 from vit_jax.models import abstract_model
 
 TINY = dict(name="custom/16", width=32, depth=2, num_heads=2, mlp_dim=64)

@@ -14,11 +14,11 @@ import numpy as np
 
 from tests import tiny
 from vit_jax import data
+from vit_jax.cluster.processes import joined
+from vit_jax.cluster.sharding import batch_rows, make_mesh, place_batch
 from vit_jax.config import Augment, Config, Data, MeshShape
 from vit_jax.data.augment import augment, normalise
-from vit_jax.distributed import joined
 from vit_jax.losses import make_targets
-from vit_jax.sharding import batch_rows, make_mesh, place_batch
 
 STEPS = 50
 CONFIG = Config(

@@ -11,9 +11,9 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from vit_jax.checkpoint import Checkpoints
+from vit_jax.cluster.sharding import make_mesh, tree_shardings, with_shardings
 from vit_jax.config import MeshShape
-from vit_jax.sharding import make_mesh, tree_shardings, with_shardings
+from vit_jax.runs.checkpoint import Checkpoints
 from vit_jax.step import State
 
 

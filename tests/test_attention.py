@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from vit_jax.architecture import Model
-from vit_jax.config import from_dict
+from vit_jax.config import Model, from_dict
 from vit_jax.errors import InputError
 from vit_jax.models import create_model, layers
 from vit_jax.models.attention import IMPLEMENTATIONS, choose, trouble_with

@@ -14,11 +14,10 @@ from flax import nnx
 from tests.test_bad_input import refusal
 from tests.tiny import CONFIG, FILE
 from vit_jax import train
-from vit_jax.architecture import Model
-from vit_jax.collectives import received
-from vit_jax.config import Config
-from vit_jax.flops import count_flops
+from vit_jax.config import Config, Model
 from vit_jax.models import abstract_model, init_params
+from vit_jax.preflight.collectives import received
+from vit_jax.preflight.flops import count_flops
 
 PARTITIONED = """HloModule jit_step, entry_computation_layout={(f32[])->f32[]}, num_partitions=8
 

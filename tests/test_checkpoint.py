@@ -18,13 +18,13 @@ import pytest
 from tests import damage, hosts_checkpoint
 from tests.tiny import CONFIG
 from vit_jax import tree
-from vit_jax.checkpoint import Checkpoints, load_params
+from vit_jax.cluster.sharding import make_mesh, tree_shardings
 from vit_jax.config import MeshShape
 from vit_jax.errors import InputError
-from vit_jax.metrics import Writer
 from vit_jax.models import init_params
-from vit_jax.rundir import Facts, finished_steps, open_workdir, stopping_where_nothing_can_be_written
-from vit_jax.sharding import make_mesh, tree_shardings
+from vit_jax.runs.checkpoint import Checkpoints, load_params
+from vit_jax.runs.directory import Facts, finished_steps, open_workdir, stopping_where_nothing_can_be_written
+from vit_jax.runs.metrics import Writer
 from vit_jax.step import init_state
 
 MODEL = CONFIG.model_facts(10)

@@ -4,9 +4,8 @@ import dataclasses
 
 import pytest
 
-from vit_jax import config_file
-from vit_jax.architecture import Model
-from vit_jax.config import Config, Data, MeshShape, Optim, differences, from_dict, make_plan, parse_arg
+from vit_jax.config import Config, Data, MeshShape, Model, Optim, differences, from_dict, make_plan, parse_arg
+from vit_jax.config.files import load_config, parse_overrides
 from vit_jax.errors import InputError
 
 FILE = """
@@ -37,7 +36,7 @@ def test_argument_and_overrides_take_their_types(path):
         "optim.clip": "none",
         "model.position": "none",
     }
-    config = config_file.load(f"{path}:model=mu/4,epochs=7,debug", overrides)
+    config = load_config(f"{path}:model=mu/4,epochs=7,debug", overrides)
     assert (config.model.name, config.total, config.batch) == ("mu/4", "7ep", 4)
     assert (config.optim.lr, config.image_size, config.augment.flip) == (3.0, (32, 48), True)
     assert (config.optim.clip, config.model.position) == (None, "none")
@@ -75,7 +74,7 @@ def test_argument_and_overrides_take_their_types(path):
 )
 def test_bad_override(path, overrides, message):
     with pytest.raises(InputError, match=message) as caught:
-        config_file.load(path, overrides)
+        load_config(path, overrides)
     assert "\n" not in str(caught.value)
 
 
@@ -91,24 +90,24 @@ def test_broken_file(path, text, message):
     with open(path, "w") as file:
         file.write(text)
     with pytest.raises(InputError, match=message):
-        config_file.load(path)
+        load_config(path)
 
 
 def test_missing_file_and_unknown_argument(path):
     with pytest.raises(InputError, match=r"'configs/none.py' does not exist"):
-        config_file.load("configs/none.py")
+        load_config("configs/none.py")
     with pytest.raises(InputError, match=r"argument 'modle' is unknown; did you mean 'model'"):
-        config_file.load(f"{path}:modle=B/16")
+        load_config(f"{path}:modle=B/16")
     with pytest.raises(InputError, match=r"epochs='x': must be int"):
-        config_file.load(f"{path}:epochs=x")
+        load_config(f"{path}:epochs=x")
 
 
 def test_overrides_of_the_command_line():
-    assert config_file.parse_overrides(["--config.optim.lr=1=2"]) == {"optim.lr": "1=2"}
+    assert parse_overrides(["--config.optim.lr=1=2"]) == {"optim.lr": "1=2"}
     with pytest.raises(InputError, match="'--bach=3' is unknown"):
-        config_file.parse_overrides(["--bach=3"])
+        parse_overrides(["--bach=3"])
     with pytest.raises(InputError, match="write --config.batch=VALUE"):
-        config_file.parse_overrides(["--config.batch"])
+        parse_overrides(["--config.batch"])
 
 
 def test_argument_defaults_give_the_types():

@@ -5,12 +5,13 @@ from pathlib import Path
 import jax
 import pytest
 
-from vit_jax import config_file, tree
+from vit_jax import tree
+from vit_jax.cluster.sharding import make_mesh
 from vit_jax.config import MeshShape
+from vit_jax.config.files import load_config
 from vit_jax.errors import InputError
 from vit_jax.experiment import build_experiment
-from vit_jax.rates import trained_names, weight_decays
-from vit_jax.sharding import make_mesh
+from vit_jax.optim.rates import trained_names, weight_decays
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 PICTURES = {"digits": 1437, "cifar": 50_000, "pets": 3680, "imagenet": 1_281_167, "imagenet99": 1_268_355}
@@ -48,7 +49,7 @@ CASES = [
 
 def load(name):
     path, colon, arg = name.partition(":")
-    return config_file.load(f"{CONFIGS / path}.py{colon}{arg}")
+    return load_config(f"{CONFIGS / path}.py{colon}{arg}")
 
 
 def test_every_config_is_here():

@@ -7,8 +7,8 @@ from PIL import Image
 
 from vit_jax import data
 from vit_jax.config import Config, Data
-from vit_jax.data.folder import FolderSource
-from vit_jax.data.sources import ArraySource
+from vit_jax.data.sources.folder import FolderSource
+from vit_jax.data.sources.source import ArraySource
 
 CONFIG = Config(seed=3, batch=8, image_size=8, channels=3, total="1ep", data=Data(threads=2))
 

@@ -8,9 +8,9 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from vit_jax.cluster.sharding import make_mesh
 from vit_jax.config import MeshShape
-from vit_jax.digest import digests
-from vit_jax.sharding import make_mesh
+from vit_jax.runs.digest import digests
 
 DTYPES = (np.float32, ml_dtypes.bfloat16, np.float16, np.int32, np.uint8, np.int8, bool)
 

@@ -14,13 +14,12 @@ from tests.golden import DATA, FILES
 from tests.test_bad_input import refusal
 from tests.tiny import CONFIG, FILE
 from vit_jax import train, tree
-from vit_jax.architecture import Model
-from vit_jax.checkpoint import Checkpoints, load_params
-from vit_jax.config import Augment, MeshShape, Optim
+from vit_jax.cluster.sharding import make_mesh
+from vit_jax.config import Augment, MeshShape, Model, Optim
 from vit_jax.experiment import build_experiment
-from vit_jax.pretrained import place_params, start_from
-from vit_jax.rundir import Facts, open_workdir, read_facts
-from vit_jax.sharding import make_mesh
+from vit_jax.runs.checkpoint import Checkpoints, load_params
+from vit_jax.runs.directory import Facts, open_workdir, read_facts
+from vit_jax.weights.initialise import place_params, start_from
 
 DIGITS = tuple(str(digit) for digit in range(10))
 SIZES = dict(name="custom/2", width=32, depth=2, num_heads=2, mlp_dim=64)

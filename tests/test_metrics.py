@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import pytest
 
 from vit_jax.errors import InputError
-from vit_jax.metrics import Clock, Progress, Writer
+from vit_jax.runs.metrics import Clock, Progress, Writer
 
 
 def lines(workdir):
@@ -46,7 +46,7 @@ def test_a_line_is_in_the_file_as_soon_as_it_is_written(tmp_path):
 
 def test_clock_counts_waiting_and_leaves_out_pauses(monkeypatch):
     now = 100.0
-    monkeypatch.setattr("vit_jax.metrics.time.perf_counter", lambda: now)
+    monkeypatch.setattr("vit_jax.runs.metrics.time.perf_counter", lambda: now)
 
     def slow():
         nonlocal now

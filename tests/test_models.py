@@ -11,7 +11,7 @@ from flax import nnx
 import vit_jax
 from tests.drawn import drawn_model, encode, params_of, pictures
 from vit_jax import tree
-from vit_jax.architecture import Model
+from vit_jax.config import Model
 from vit_jax.errors import InputError
 from vit_jax.models import abstract_model
 from vit_jax.models.layers import apply_blocks, drop_path, gelu, residual_of_subset

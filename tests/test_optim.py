@@ -11,7 +11,7 @@ from vit_jax import tree
 from vit_jax.config import Optim, Plan
 from vit_jax.losses import make_targets, sigmoid_cross_entropy, softmax_cross_entropy
 from vit_jax.models import init_params
-from vit_jax.optim import OPTIMIZERS, build_optimizer, build_schedule
+from vit_jax.optim.chain import OPTIMIZERS, build_optimizer, build_schedule
 
 PARAMS = {"layer": {"kernel": jnp.array([1.0, -2.0]), "bias": jnp.array([3.0])}}
 GRADS = {"layer": {"kernel": jnp.array([0.3, 0.4]), "bias": jnp.array([0.0])}}

@@ -11,7 +11,7 @@ from vit_jax import data
 from vit_jax.config import Data
 from vit_jax.data.bad import BadPictures
 from vit_jax.data.pipeline import ahead
-from vit_jax.data.sources import ArraySource
+from vit_jax.data.sources.source import ArraySource
 from vit_jax.errors import InputError
 
 

@@ -13,7 +13,7 @@ from vit_jax.config import Optim
 from vit_jax.errors import InputError
 from vit_jax.models import init_params
 from vit_jax.optim import build_optimizer
-from vit_jax.rates import format_rates, learning_rates, weight_decays
+from vit_jax.optim.rates import format_rates, learning_rates, weight_decays
 
 
 def shapes(name="Ti/2", **model):

@@ -7,8 +7,7 @@ import pytest
 from flax import nnx
 
 from tests.drawn import drawn_model, params_of, pictures
-from vit_jax.architecture import Model
-from vit_jax.config import from_dict
+from vit_jax.config import Model, from_dict
 from vit_jax.errors import InputError
 from vit_jax.models.resnet import StdConv, Unit
 from vit_jax.models.variants import HYBRIDS, NAMES, name_of, reduction, resolve

@@ -11,15 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from tests.tiny import CONFIG, MODEL, run_steps
 from vit_jax import data, list_models, tree
-from vit_jax.architecture import Model
-from vit_jax.check import batch_shapes, compile_step
-from vit_jax.checkpoint import Checkpoints
-from vit_jax.config import Config, MeshShape, Optim
-from vit_jax.errors import InputError
-from vit_jax.experiment import build_experiment, unrolled
-from vit_jax.models import init_params
-from vit_jax.models.layers import REMAT
-from vit_jax.sharding import (
+from vit_jax.cluster.sharding import (
     batch_rows,
     make_mesh,
     place_batch,
@@ -28,6 +20,13 @@ from vit_jax.sharding import (
     tree_shardings,
     with_shardings,
 )
+from vit_jax.config import Config, MeshShape, Model, Optim
+from vit_jax.errors import InputError
+from vit_jax.experiment import build_experiment, unrolled
+from vit_jax.models import init_params
+from vit_jax.models.layers import REMAT
+from vit_jax.preflight.check import batch_shapes, compile_step
+from vit_jax.runs.checkpoint import Checkpoints
 
 
 def test_mesh_takes_the_rest():

@@ -10,9 +10,10 @@ import pytest
 
 from tests.test_data import write_folder
 from vit_jax import data
+from vit_jax.cache import read_cached
 from vit_jax.config import Config, Data
-from vit_jax.data import folder, kept
-from vit_jax.data.sources import ArraySource, parse_split, stratified_order, take_fraction, take_slice
+from vit_jax.data.sources import folder
+from vit_jax.data.sources.source import ArraySource, parse_split, stratified_order, take_fraction, take_slice
 from vit_jax.errors import InputError
 
 CONFIG = Config(image_size=8, channels=3, data=Data(threads=2))
@@ -113,7 +114,7 @@ def test_a_cache_that_cannot_be_used_does_no_harm(tmp_path, cache):
     for damage in (b"", listing.read_bytes()[:200]):
         listing.write_bytes(damage)
         assert len(data.open_split(config_of(f"folder:{root}"), "train")) == 6
-    assert kept.read_kept("listings", "nothing") is None
+    assert read_cached("listings", "nothing") is None
 
 
 def test_bad_folders(tmp_path):

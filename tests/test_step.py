@@ -13,12 +13,12 @@ from jax.sharding import PartitionSpec as P
 
 from tests.tiny import CONFIG
 from vit_jax import tree
-from vit_jax.checkpoint import Checkpoints, load_model
+from vit_jax.cluster.sharding import BATCH, make_mesh
 from vit_jax.config import Augment, Config, MeshShape, Optim
 from vit_jax.errors import InputError
 from vit_jax.experiment import Experiment, build_experiment
-from vit_jax.rundir import Facts, open_workdir
-from vit_jax.sharding import BATCH, make_mesh
+from vit_jax.runs.checkpoint import Checkpoints, load_model
+from vit_jax.runs.directory import Facts, open_workdir
 
 # What is drawn is drawn for the whole batch: mirroring, but no stochastic depth. It also compiles sooner.
 CALM = dataclasses.replace(CONFIG, augment=Augment(flip=True), model=dataclasses.replace(CONFIG.model, drop_path=0.0))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.runs import Run, assert_equal_runs, checkpoint, records, saved_steps
-from vit_jax.distributed import settings
+from vit_jax.cluster.processes import settings
 from vit_jax.errors import INPUT, NOT_FINITE, PEER_DIED, STOPPED, InputError
 
 # As in this process, so that what it compiled is found again.

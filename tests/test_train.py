@@ -20,15 +20,15 @@ import vit_jax
 from tests.damage import arrays, same
 from tests.tiny import CONFIG, FILE
 from vit_jax import data
-from vit_jax.checkpoint import load_model
+from vit_jax.cluster.sharding import batch_rows, make_mesh, place_batch
 from vit_jax.config import MeshShape
 from vit_jax.errors import InputError
 from vit_jax.evaluate import evaluate
 from vit_jax.evaluators import make_classification
 from vit_jax.models import init_params, model_graph
 from vit_jax.predict import predict
-from vit_jax.rundir import read_facts
-from vit_jax.sharding import batch_rows, make_mesh, place_batch
+from vit_jax.runs.checkpoint import load_model
+from vit_jax.runs.directory import read_facts
 from vit_jax.step import make_eval_step
 
 TIMES = ("train/images_per_second", "train/data_wait")

@@ -7,10 +7,9 @@ import jax
 from jax.sharding import Mesh
 
 from vit_jax import data
-from vit_jax.architecture import Model
-from vit_jax.config import Augment, Config, Data, Optim
+from vit_jax.cluster.sharding import batch_rows, place_batch
+from vit_jax.config import Augment, Config, Data, Model, Optim
 from vit_jax.experiment import build_experiment
-from vit_jax.sharding import batch_rows, place_batch
 
 MODEL = Model(name="Ti/2", width=32, depth=2, num_heads=2, mlp_dim=64, pool="gap", position="sincos2d", drop_path=0.1)
 CONFIG = Config(

@@ -11,16 +11,17 @@ from pathlib import Path
 
 import jax
 
-from vit_jax import config_file, data
+from vit_jax import data
 from vit_jax.cache import keep_compiled
-from vit_jax.checkpoint import load_params
+from vit_jax.cluster.processes import joined
+from vit_jax.cluster.sharding import BATCH, batch_rows, make_mesh, place_batch
 from vit_jax.config import Config, MeshShape, differences
-from vit_jax.distributed import joined
+from vit_jax.config.files import override, parse_overrides
 from vit_jax.errors import InputError, Parser, run_command
 from vit_jax.evaluators import build_evaluators
 from vit_jax.models import model_graph
-from vit_jax.rundir import read_facts
-from vit_jax.sharding import BATCH, batch_rows, make_mesh, place_batch
+from vit_jax.runs.checkpoint import load_params
+from vit_jax.runs.directory import read_facts
 from vit_jax.step import make_eval_step
 
 
@@ -35,7 +36,7 @@ def evaluate(workdir: Path, overrides: dict[str, str] | None = None, checkpoint:
     """
     recorded, label_names = read_facts(workdir)
     mesh = make_mesh(MeshShape())
-    config = config_file.override(recorded, overrides or {})
+    config = override(recorded, overrides or {})
     if changes := differences(recorded, config):
         raise InputError(f"evaluation can't change what the run is: {'; '.join(changes)}")
     config = _divisible(config, math.prod(mesh.shape[axis] for axis in BATCH))
@@ -63,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
     args, rest = parser.parse_known_args(argv)
     keep_compiled()
     with joined():
-        results = evaluate(args.workdir, config_file.parse_overrides(rest), args.checkpoint)
+        results = evaluate(args.workdir, parse_overrides(rest), args.checkpoint)
         if jax.process_index() == 0:
             print(json.dumps(results))
 

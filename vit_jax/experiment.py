@@ -12,14 +12,14 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from vit_jax.cluster.sharding import BATCH, gather_when_read, tree_shardings, with_shardings
 from vit_jax.config import Config, Plan, make_plan
 from vit_jax.errors import InputError
 from vit_jax.models import abstract_model, init_params
 from vit_jax.models.layers import compute_dtype, subset
 from vit_jax.models.variants import resolve
 from vit_jax.optim import build_optimizer, build_schedule
-from vit_jax.rates import trained_names
-from vit_jax.sharding import BATCH, gather_when_read, tree_shardings, with_shardings
+from vit_jax.optim.rates import trained_names
 from vit_jax.step import Batch, Metrics, State, init_state, make_eval_step, make_train_step
 
 

@@ -6,12 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from vit_jax.cache import keep_compiled
-from vit_jax.checkpoint import load_model
 from vit_jax.data import crop
 from vit_jax.data.augment import normalise
 from vit_jax.data.decode import decode
 from vit_jax.errors import Parser, run_command
 from vit_jax.losses import LOSSES
+from vit_jax.runs.checkpoint import load_model
 
 
 def predict(

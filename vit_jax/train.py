@@ -6,7 +6,7 @@ The same command continues a run that was stopped. On several hosts, start it on
 --check it does everything short of training (docs/scaling.md).
 """
 
-from vit_jax.starting import end_on_signals
+from vit_jax.cluster.signals import end_on_signals
 
 if __name__ == "__main__":
     end_on_signals()
@@ -18,22 +18,23 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from vit_jax import config_file, data, tree
+from vit_jax import data, tree
 from vit_jax.cache import keep_compiled
-from vit_jax.check import check
-from vit_jax.checkpoint import Checkpoints
+from vit_jax.cluster.preemption import Skips, Stopping
+from vit_jax.cluster.processes import joined, topology
+from vit_jax.cluster.sharding import batch_rows, make_mesh, place_batch
 from vit_jax.config import Config
+from vit_jax.config.files import load_config, parse_overrides
 from vit_jax.data.bad import BadPictures
 from vit_jax.data.pipeline import ahead
-from vit_jax.distributed import joined, topology
 from vit_jax.errors import NOT_FINITE, InputError, Parser, Stop, run_command
 from vit_jax.evaluators import build_evaluators
 from vit_jax.experiment import build_experiment
-from vit_jax.metrics import Clock, Progress, Writer
-from vit_jax.pretrained import place_params, start_from
-from vit_jax.rundir import Facts, open_workdir, stopping_where_nothing_can_be_written
-from vit_jax.sharding import batch_rows, make_mesh, place_batch
-from vit_jax.stopping import Skips, Stopping
+from vit_jax.preflight.check import check
+from vit_jax.runs.checkpoint import Checkpoints
+from vit_jax.runs.directory import Facts, open_workdir, stopping_where_nothing_can_be_written
+from vit_jax.runs.metrics import Clock, Progress, Writer
+from vit_jax.weights.initialise import place_params, start_from
 
 
 def train(config: Config, workdir: Path, stopping: Stopping) -> None:
@@ -157,7 +158,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     args, rest = parser.parse_known_args(argv)
     keep_compiled()
-    load = functools.partial(config_file.load, args.config, config_file.parse_overrides(rest))
+    load = functools.partial(load_config, args.config, parse_overrides(rest))
     if args.devices is not None:
         if not args.check:
             raise InputError(f"--devices={args.devices}: devices that are not there can only be checked; add --check")

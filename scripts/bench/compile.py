@@ -15,10 +15,10 @@ PROGRAM = """
 import sys, time
 start = time.perf_counter()
 import jax, numpy as np
-from vit_jax.architecture import Model
+from vit_jax.config import Model
 from vit_jax.config import Config
 from vit_jax.experiment import build_experiment
-from vit_jax.sharding import make_mesh
+from vit_jax.cluster.sharding import make_mesh
 name, batch = sys.argv[1], int(sys.argv[2])
 config = Config(batch=batch, model=Model(name=name))
 experiment = build_experiment(config, make_mesh(config.mesh), 1000, 1_281_167)

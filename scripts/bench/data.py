@@ -20,11 +20,11 @@ import jax
 import numpy as np
 
 from vit_jax import data
+from vit_jax.cluster.sharding import batch_rows, make_mesh, place_batch
 from vit_jax.config import Config, Data, MeshShape
 from vit_jax.data.augment import flip
-from vit_jax.data.sources import ArraySource, Record, Source
+from vit_jax.data.sources.source import ArraySource, Record, Source
 from vit_jax.errors import InputError, Parser
-from vit_jax.sharding import batch_rows, make_mesh, place_batch
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 

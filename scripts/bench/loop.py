@@ -10,13 +10,14 @@ import jax
 from bench.report import describe_machine, take_turns, tell
 
 import vit_jax.train
-from vit_jax import config_file, data
+from vit_jax import data
+from vit_jax.cluster.preemption import Stopping
+from vit_jax.cluster.sharding import batch_rows, make_mesh, place_batch
 from vit_jax.config import make_plan
+from vit_jax.config.files import load_config, parse_overrides
 from vit_jax.errors import InputError, Parser
 from vit_jax.experiment import build_experiment
-from vit_jax.metrics import Progress
-from vit_jax.sharding import batch_rows, make_mesh, place_batch
-from vit_jax.stopping import Stopping
+from vit_jax.runs.metrics import Progress
 
 
 class Timed(Progress):
@@ -42,7 +43,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="add the table to a page")
     args, rest = parser.parse_known_args(argv)
-    config = config_file.load(args.config, config_file.parse_overrides(rest))
+    config = load_config(args.config, parse_overrides(rest))
     source = data.open_sources(config)["train"]
     plan = make_plan(config, len(source))
     if args.steps < 3 * plan.log_every:

@@ -13,13 +13,13 @@ import jax
 import numpy as np
 from bench.report import describe_machine, measure_ceiling, seconds_of, take_turns, tell
 
+from vit_jax.cluster.sharding import batch_rows, make_mesh, place_batch
 from vit_jax.config import Config, Optim
-from vit_jax.config_file import override
+from vit_jax.config.files import override
 from vit_jax.errors import InputError, Parser
 from vit_jax.experiment import build_experiment
-from vit_jax.flops import count_flops
 from vit_jax.models.layers import compute_dtype
-from vit_jax.sharding import batch_rows, make_mesh, place_batch
+from vit_jax.preflight.flops import count_flops
 
 NUM_CLASSES = 1000
 TIMM_SIZES = {"Ti": "tiny", "S": "small", "B": "base", "L": "large", "H": "huge"}

@@ -17,7 +17,7 @@ from vit_jax.config import Config
 from vit_jax.data import crop
 from vit_jax.data.bad import BadPictures
 from vit_jax.data.decode import BadPictureError, decode
-from vit_jax.data.sources import ArraySource, Source
+from vit_jax.data.sources.source import ArraySource, Source
 from vit_jax.errors import InputError
 
 Batch = dict[str, np.ndarray]

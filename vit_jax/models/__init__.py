@@ -6,7 +6,7 @@ import functools
 import jax
 from flax import nnx
 
-from vit_jax.architecture import Model, height_width
+from vit_jax.config import Model, height_width
 from vit_jax.errors import InputError, nearest
 from vit_jax.models.resnet import BiT
 from vit_jax.models.variants import NAMES, resolve
@@ -43,7 +43,7 @@ def create_model(
     Args:
         name: size `/` patch: a size of the table and any patch size, "S/8"; "R50+B/16" a hybrid; "BiT-R50x1".
         image_size: pixels, or (height, width).
-        overrides: any field of `vit_jax.architecture.Model`, such as `pool="gap"` or `depth=6`.
+        overrides: any field of `vit_jax.config.Model`, such as `pool="gap"` or `depth=6`.
 
     Raises:
         InputError: the name or an override is unknown, or the patch does not divide the image.

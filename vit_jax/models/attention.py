@@ -9,7 +9,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from vit_jax.architecture import Model
+from vit_jax.config import Model
 
 
 def by_xla(

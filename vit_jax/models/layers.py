@@ -10,7 +10,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Key
 
-from vit_jax.architecture import Model
+from vit_jax.config import Model
 from vit_jax.models.attention import Attention, choose
 
 

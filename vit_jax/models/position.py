@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from vit_jax.architecture import Model
+from vit_jax.config import Model
 from vit_jax.models.resize import resize_grid
 
 Grid = tuple[int, int]

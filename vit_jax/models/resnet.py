@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
-from vit_jax.architecture import Model
+from vit_jax.config import Model
 from vit_jax.errors import InputError
 from vit_jax.models.layers import PatchEmbedding, compute_dtype, make_head, stacked
 from vit_jax.models.variants import reduction
@@ -143,7 +143,7 @@ class BiT(nnx.Module):
     """BiT's ResNet-v2 (Kolesnikov et al., 2020): pre-activation units, a last norm, the mean over positions, a head.
 
     Attributes:
-        config: the resolved `vit_jax.architecture.Model`.
+        config: the resolved `vit_jax.config.Model`.
         image_size: (height, width) that it was made for; it runs on any.
     """
 

@@ -4,7 +4,7 @@ import dataclasses
 import re
 from typing import NamedTuple
 
-from vit_jax.architecture import Model
+from vit_jax.config import Model
 from vit_jax.errors import InputError, nearest
 
 

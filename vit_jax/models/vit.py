@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
-from vit_jax.architecture import Model
+from vit_jax.config import Model
 from vit_jax.errors import InputError
 from vit_jax.models.layers import (
     AttentionPool,
@@ -32,7 +32,7 @@ class ViT(nnx.Module):
     It runs on pictures of any size that the patch divides: position embeddings follow inside the call.
 
     Attributes:
-        config: the resolved `vit_jax.architecture.Model`.
+        config: the resolved `vit_jax.config.Model`.
         image_size: (height, width) that the position embeddings are for.
     """
 

@@ -14,16 +14,15 @@ import safetensors
 from flax import nnx
 
 from vit_jax import tree
-from vit_jax.architecture import Model, height_width
-from vit_jax.config import MeshShape, from_dict
+from vit_jax.cluster.sharding import make_mesh
+from vit_jax.config import MeshShape, Model, from_dict, height_width
 from vit_jax.errors import InputError, nearest
 from vit_jax.models import BiT, ViT, abstract_model, init_params
 from vit_jax.models.variants import Size, name_of, resolve
-from vit_jax.sharding import make_mesh
 from vit_jax.weights import big_vision, bit, files, google, huggingface, timm
 from vit_jax.weights.fetch import fetch
-from vit_jax.weights.holds import refuse
 from vit_jax.weights.rules import read, write
+from vit_jax.weights.supported import refuse
 
 # In the order in which a file's names are tried: big_vision's are the least particular.
 FORMATS = {"bit": bit, "google": google, "timm": timm, "huggingface": huggingface, "big_vision": big_vision}
@@ -63,7 +62,7 @@ def load(
         grid: (rows, columns) of the file's positions, where they are no square and the file doesn't say.
         strict: False takes what fits, leaves the rest as initialised and warns of it.
         host: True leaves the parameters in the host's memory, as NumPy arrays: a model too large for one device.
-        overrides: fields of `vit_jax.architecture.Model` that the file doesn't say or that are to differ, such as
+        overrides: fields of `vit_jax.config.Model` that the file doesn't say or that are to differ, such as
             `num_heads=6`, `gelu="tanh"` or `dtype="bfloat16"`.
 
     Raises:
@@ -125,8 +124,8 @@ def _host() -> jax.Device:
 
 def _from_run(path: pathlib.Path, num_classes: int | None, put: Put, strict: bool, overrides: dict) -> ViT | BiT:
     # Orbax and Grain are slow to import, and only run directories need them.
-    from vit_jax.checkpoint import load_params
-    from vit_jax.rundir import read_facts
+    from vit_jax.runs.checkpoint import load_params
+    from vit_jax.runs.directory import read_facts
 
     run, label_names = read_facts(path)
     facts = run.model_facts(len(label_names))

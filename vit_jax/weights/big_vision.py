@@ -5,10 +5,10 @@ import pathlib
 
 import numpy as np
 
-from vit_jax.architecture import Model
+from vit_jax.config import Model
 from vit_jax.weights import google
-from vit_jax.weights.holds import ANY, PLAIN
 from vit_jax.weights.rules import Rule, positions, reshaped, same
+from vit_jax.weights.supported import ANY, PLAIN
 
 HOLDS = PLAIN | {
     "pool": ("token", "gap", "map"),

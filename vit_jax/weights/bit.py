@@ -4,10 +4,10 @@ import pathlib
 
 import numpy as np
 
-from vit_jax.architecture import Model
+from vit_jax.config import Model
 from vit_jax.weights import files
-from vit_jax.weights.holds import count
 from vit_jax.weights.rules import Rule, reshaped, same
+from vit_jax.weights.supported import count
 
 
 def matches(arrays: dict[str, np.ndarray]) -> bool:

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vit_jax.architecture import Model
+from vit_jax.config import Model
 from vit_jax.errors import InputError
 from vit_jax.weights import files
-from vit_jax.weights.holds import ANY, PLAIN, count, grid_of
 from vit_jax.weights.rules import Rule, positions, reshaped, same
+from vit_jax.weights.supported import ANY, PLAIN, count, grid_of
 
 HOLDS = PLAIN | {"resnet": ANY, "representation": ANY, "position": ("learned", "none")}
 

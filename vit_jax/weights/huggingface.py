@@ -5,11 +5,11 @@ import pathlib
 
 import numpy as np
 
-from vit_jax.architecture import Model, height_width
+from vit_jax.config import Model, height_width
 from vit_jax.errors import InputError
 from vit_jax.weights import files
-from vit_jax.weights.holds import ANY, PLAIN, count, grid_of
 from vit_jax.weights.rules import Rule, convolution, linear, norm, positions, reshaped
+from vit_jax.weights.supported import ANY, PLAIN, count, grid_of
 
 HOLDS = PLAIN | {"pool": ("token",), "prefix": ("learned",), "gelu": ANY, "norm_eps": ANY}
 GELUS = {"gelu": "exact", "gelu_pytorch_tanh": "tanh", "gelu_new": "tanh", "gelu_fast": "tanh"}

@@ -10,13 +10,12 @@ import pathlib
 
 import numpy as np
 
-from vit_jax.architecture import Model
-from vit_jax.config import from_dict
+from vit_jax.config import Model, from_dict
 from vit_jax.errors import InputError
 from vit_jax.models.variants import SIZES
 from vit_jax.weights import files
-from vit_jax.weights.holds import ANY, PLAIN, count, grid_of
 from vit_jax.weights.rules import Rule, convolution, linear, norm, positions, reshaped, same
+from vit_jax.weights.supported import ANY, PLAIN, count, grid_of
 
 HOLDS = PLAIN | {
     "pool": ANY,

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Iterable
 
-from vit_jax.architecture import Model
+from vit_jax.config import Model
 from vit_jax.errors import InputError
 from vit_jax.models.position import num_prefix
 

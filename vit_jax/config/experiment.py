@@ -10,9 +10,9 @@ import types
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from vit_jax.architecture import Model, height_width
-from vit_jax.coerce import coerce, literal
-from vit_jax.config_optim import Optim
+from vit_jax.config.coerce import coerce, literal
+from vit_jax.config.model import Model, height_width
+from vit_jax.config.optim import Optim
 from vit_jax.errors import InputError, nearest
 
 
@@ -39,7 +39,7 @@ class Data:
             model's size already passes whole.
         max_bad: part of a split's pictures that may be unreadable, each replaced by the next, before a run stops.
         examples, classes: pictures to train on and classes, by which a run on other devices is checked where its data
-            is not at hand (`vit_jax.check`).
+            is not at hand (`vit_jax.preflight.check`).
     """
 
     name: str = "folder"

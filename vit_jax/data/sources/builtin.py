@@ -3,7 +3,7 @@
 import numpy as np
 
 from vit_jax.config import Config
-from vit_jax.data.sources import ArraySource
+from vit_jax.data.sources.source import ArraySource
 from vit_jax.errors import InputError
 
 

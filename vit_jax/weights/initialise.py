@@ -9,11 +9,10 @@ import numpy as np
 from flax import nnx
 
 from vit_jax import tree
-from vit_jax.architecture import Model
-from vit_jax.checkpoint import Checkpoints
-from vit_jax.config import Config
+from vit_jax.config import Config, Model
 from vit_jax.errors import InputError
-from vit_jax.rundir import read_facts
+from vit_jax.runs.checkpoint import Checkpoints
+from vit_jax.runs.directory import read_facts
 from vit_jax.weights import SIZE_KEYS, configured, load
 from vit_jax.weights.fetch import fetch
 

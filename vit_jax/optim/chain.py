@@ -11,7 +11,7 @@ from optax.contrib import MuonDimensionNumbers, scale_by_muon
 
 from vit_jax import tree
 from vit_jax.config import Optim, Plan
-from vit_jax.rates import learning_rates, spread, trained_names, weight_decays
+from vit_jax.optim.rates import learning_rates, spread, trained_names, weight_decays
 
 # To add a schedule: a line here; a function of the steps since the warm-up.
 SCHEDULES = {

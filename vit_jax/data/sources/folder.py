@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vit_jax.cache import read_cached, write_cached
 from vit_jax.config import Config
-from vit_jax.data.kept import keep, read_kept
-from vit_jax.data.sources import Record
+from vit_jax.data.sources.source import Record
 from vit_jax.errors import InputError
 
 SUFFIXES = (b".jpg", b".jpeg", b".png", b".webp", b".bmp", b".gif")
@@ -87,14 +87,14 @@ def list_pictures(folder: Path, threads: int) -> Listing:
 
     A folder's time changes when something in it is added, removed or renamed, so asking every folder is enough.
     """
-    kept = read_kept("listings", str(folder.absolute()))
+    kept = read_cached("listings", str(folder.absolute()))
     if kept is not None and kept.keys() == set(Listing._fields) and _current(folder, listing := Listing(**kept)):
         return listing
     start = time.time()
     listing = _scan(folder, threads)
     # What changed just now may change again without its time showing it.
     if listing.times.max() < (start - SETTLED) * 1e9:
-        keep("listings", str(folder.absolute()), **listing._asdict())
+        write_cached("listings", str(folder.absolute()), **listing._asdict())
     return listing
 
 

@@ -4,7 +4,7 @@ import collections
 import math
 import re
 
-from vit_jax.hlo import Instruction, parse, size_of, trips
+from vit_jax.preflight.hlo import Instruction, parse, size_of, trips
 
 KINDS = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective-permute")
 

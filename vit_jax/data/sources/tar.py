@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from vit_jax.data.folder import SUFFIXES
-from vit_jax.data.sources import Record, Source
+from vit_jax.data.sources.folder import SUFFIXES
+from vit_jax.data.sources.source import Record, Source
 from vit_jax.errors import InputError
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from vit_jax.config import Config
-from vit_jax.data.sources import Record
+from vit_jax.data.sources.source import Record
 from vit_jax.errors import InputError
 
 FORMAT = 1

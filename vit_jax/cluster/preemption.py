@@ -16,9 +16,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from vit_jax.cluster.heartbeat import Peers, exit_now
+from vit_jax.cluster.signals import SIGNALS, end
 from vit_jax.errors import Stop
-from vit_jax.peers import Peers, exit_now
-from vit_jax.starting import SIGNALS, end
 
 T = TypeVar("T")
 

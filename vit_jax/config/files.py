@@ -7,12 +7,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from vit_jax.coerce import literal
-from vit_jax.config import Config, from_dict
+from vit_jax.config.coerce import literal
+from vit_jax.config.experiment import Config, from_dict
 from vit_jax.errors import InputError
 
 
-def load(spec: str, overrides: dict[str, str] | None = None) -> Config:
+def load_config(spec: str, overrides: dict[str, str] | None = None) -> Config:
     """Run the config file `path.py[:arg]` and apply overrides such as {"optim.lr": "3e-4"}.
 
     Raises:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from vit_jax.cache import read_cached, write_cached
 from vit_jax.config import Config
-from vit_jax.data.kept import keep, read_kept
-from vit_jax.data.sources import Record
+from vit_jax.data.sources.source import Record
 from vit_jax.errors import InputError
 
 
@@ -33,13 +33,13 @@ class TfdsSource:
     @cached_property
     def labels(self) -> np.ndarray:
         """Every record's class: the whole split is read for it, once, and the labels kept."""
-        kept = read_kept("labels", self._identity)
+        kept = read_cached("labels", self._identity)
         if kept is not None:
             return kept["labels"]
         with ThreadPoolExecutor(self._data.threads) as pool:
             numbers = tqdm(range(len(self)), "reading labels", unit="", unit_scale=True, disable=None)
             labels = np.fromiter(pool.map(lambda index: self[index].label, numbers), np.int32, len(self))
-        keep("labels", self._identity, labels=labels)
+        write_cached("labels", self._identity, labels=labels)
         return labels
 
 

@@ -12,8 +12,8 @@ import jax
 from jax._src import distributed
 from jax.sharding import Mesh
 
+from vit_jax.cluster.heartbeat import Peers, exit_now
 from vit_jax.errors import INPUT, PEER_DIED, InputError, Stop
-from vit_jax.peers import Peers, exit_now
 
 EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 

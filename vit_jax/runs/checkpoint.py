@@ -19,11 +19,11 @@ from jax.sharding import Mesh
 
 from vit_jax import tree
 from vit_jax.config import MeshShape
-from vit_jax.digest import digests
+from vit_jax.runs.digest import digests
 from vit_jax.errors import InputError
 from vit_jax.models import init_params, model_graph
-from vit_jax.rundir import Facts, finished_steps, read_facts
-from vit_jax.sharding import make_mesh, tree_shardings, with_shardings
+from vit_jax.runs.directory import Facts, finished_steps, read_facts
+from vit_jax.cluster.sharding import make_mesh, tree_shardings, with_shardings
 from vit_jax.step import State
 
 # What is read alone, by those who only need the model; the other fields of the state lie together in "training".

@@ -18,16 +18,16 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from vit_jax import data, tree
-from vit_jax.collectives import received
+from vit_jax.cluster.sharding import BATCH, batch_rows, make_mesh, shard_bytes
 from vit_jax.config import Config, differences, flatten
 from vit_jax.errors import InputError
 from vit_jax.evaluators import build_evaluators
 from vit_jax.experiment import Experiment, build_experiment
-from vit_jax.flops import count_flops
-from vit_jax.pretrained import start_from
-from vit_jax.rates import format_rates
-from vit_jax.rundir import read_facts
-from vit_jax.sharding import BATCH, batch_rows, make_mesh, shard_bytes
+from vit_jax.optim.rates import format_rates
+from vit_jax.preflight.collectives import received
+from vit_jax.preflight.flops import count_flops
+from vit_jax.runs.directory import read_facts
+from vit_jax.weights.initialise import start_from
 
 SUSTAINED = 100e12  # FLOPs a second of each device, to tell a time by where there is none to measure.
 TIMED = 3  # steps
@@ -38,7 +38,7 @@ class Compiled(NamedTuple):
 
     Attributes:
         temporary: bytes on each device beside the state and the batch.
-        received: bytes by kind of collective; see `vit_jax.collectives`.
+        received: bytes by kind of collective; see `vit_jax.preflight.collectives`.
         seconds: that compiling took.
     """
 

@@ -1,0 +1,1 @@
+"""What a run would be, found out without running it."""
