@@ -11,7 +11,6 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from vit_jax import data
-from vit_jax.data.augment import normalise
 from vit_jax.errors import InputError, Parser, run_command
 from vit_jax.runs.checkpoint import load_model
 
@@ -59,7 +58,7 @@ def quickstart(run: Path) -> None:
     """Write RUN/quickstart.png, curves above a grid of test pictures, and print what the run came to."""
     model, (config, _) = load_model(run)
     source = data.prepare(data.open_sources(config)["val"], config)
-    predicted = np.asarray(jax.jit(lambda images: model(normalise(images)).argmax(-1))(source.images))
+    predicted = np.asarray(jax.jit(lambda images: model(images).argmax(-1))(source.images))
     right = int((predicted == source.labels).sum())
     records = read_metrics(run)
 

@@ -105,7 +105,8 @@ def write_shard(
     labels, bad, shrunk = [], [], 0
     writer = ArrayRecordWriter(str(partial), "group_size:1,uncompressed")
     for index in range(shard.number, len(source), shard.of):
-        picture, label = source[index]
+        picture, columns, _ = source[index]
+        label = columns["label"]
         name = str(picture) if isinstance(picture, Path) else f"record {index} of {shard.split}"
         if isinstance(picture, np.ndarray):
             raise InputError("this source holds pixels in memory: there is nothing to prepare")
@@ -165,7 +166,7 @@ def verify(sources: dict[str, Source], shards: list[Shard], out: Path, compare: 
         found = RecordsSource([path], np.array(labels, np.int32), source.label_names)
         for position, index in enumerate(indices):
             record, expected = found[position], source[index]
-            same = record.label == expected.label == labels[position]
+            same = record.columns["label"] == expected.columns["label"] == labels[position]
             if same and compare:
                 picture = expected.picture
                 same = record.picture == (picture.read_bytes() if isinstance(picture, Path) else picture)

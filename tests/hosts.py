@@ -17,8 +17,9 @@ from vit_jax import data
 from vit_jax.cluster.processes import joined
 from vit_jax.cluster.sharding import batch_rows, make_mesh, place_batch
 from vit_jax.config import Augment, Config, Data, MeshShape
-from vit_jax.data.augment import augment, normalise
+from vit_jax.data.augment import augment
 from vit_jax.losses import make_targets
+from vit_jax.pixels import normalise
 
 STEPS = 50
 CONFIG = Config(

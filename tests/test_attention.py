@@ -73,7 +73,7 @@ def test_masked_tokens_change_nothing(monkeypatch, position):
 
     def results():
         def total(params):
-            activations = nnx.merge(graph, params).activations(images)
+            activations = nnx.merge(graph, params).activations(images, "embedding", "block/0", "block/1", "tokens")
             return (nnx.merge(graph, params)(images) ** 2).sum(), activations
 
         return jax.tree.leaves(jax.value_and_grad(total, has_aux=True)(params))

@@ -7,6 +7,7 @@ import pytest
 
 from vit_jax.config import Augment
 from vit_jax.data import augment as aug
+from vit_jax.pixels import normalise
 
 
 def test_flip_mirrors_about_half():
@@ -123,4 +124,4 @@ def test_augment_does_only_what_is_asked():
     same, unchanged = aug.augment(jax.random.key(0), jnp.array(images), jnp.array(targets), Augment())
     np.testing.assert_array_equal(same, images)
     np.testing.assert_array_equal(unchanged, targets)
-    assert aug.normalise(jnp.array([[[[0]], [[255]]]], jnp.uint8)).ravel().tolist() == [-1, 1]
+    assert normalise(jnp.array([[[[0]], [[255]]]], jnp.uint8)).ravel().tolist() == [-1, 1]

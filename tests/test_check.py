@@ -123,7 +123,7 @@ def test_devices_that_are_there(tmp_path, capfd):
     (tmp_path / "tiny.py").write_text(FILE)
     train.main([f"--config={tmp_path}/tiny.py", f"--workdir={tmp_path}/run", "--check", "--config.batch=8"])
     lines = lines_of(capfd.readouterr().out)
-    assert lines["data"] == "1,437 train pictures, 360 val pictures, 10 classes"
+    assert lines["data"] == "1,437 train pictures, 10 classes"
     assert lines["mesh"] == "data 8 x fsdp 1 x tensor 1: 8 x cpu, 1 pictures each"
     params = jax.eval_shape(lambda key: init_params(key, **CONFIG.model_facts(10)), jax.random.key(0))
     number = sum(np.size(x) for x in jax.tree.leaves(params))

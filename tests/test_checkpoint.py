@@ -23,7 +23,7 @@ from vit_jax.config import MeshShape
 from vit_jax.errors import InputError
 from vit_jax.models import init_params
 from vit_jax.runs.checkpoint import Checkpoints, load_params
-from vit_jax.runs.directory import Facts, finished_steps, open_workdir, stopping_where_nothing_can_be_written
+from vit_jax.runs.directory import Facts, finished_steps, open_workdir, reporting_full_disk
 from vit_jax.runs.metrics import Writer
 from vit_jax.step import init_state
 
@@ -236,7 +236,7 @@ def test_metrics_that_cannot_be_written_are_told(tmp_path, full_disk):
     writer = Writer(tmp_path, 0)
     written = []
 
-    @stopping_where_nothing_can_be_written(tmp_path)
+    @reporting_full_disk(tmp_path)
     def write_on_a_full_disk():
         full_disk()
         for step in range(1, 2000):

@@ -14,12 +14,12 @@ from tests.golden import DATA, FILES
 from tests.test_bad_input import refusal
 from tests.tiny import CONFIG, FILE
 from vit_jax import train, tree
-from vit_jax.cluster.sharding import make_mesh
+from vit_jax.cluster.sharding import make_mesh, place_params
 from vit_jax.config import Augment, MeshShape, Model, Optim
 from vit_jax.experiment import build_experiment
 from vit_jax.runs.checkpoint import Checkpoints, load_params
 from vit_jax.runs.directory import Facts, open_workdir, read_facts
-from vit_jax.weights.initialise import place_params, start_from
+from vit_jax.weights.initialise import start_from
 
 DIGITS = tuple(str(digit) for digit in range(10))
 SIZES = dict(name="custom/2", width=32, depth=2, num_heads=2, mlp_dim=64)
@@ -72,7 +72,7 @@ def test_architecture_is_the_weights_and_training_is_the_configs(weights, tmp_pa
     model = started.model
     assert (model.pool, model.registers, model.gelu, model.norm_eps) == ("gap", 2, "exact", 1e-5)
     assert (model.name, model.width, model.depth, model.unroll) == ("custom/2", 32, 2, 2)
-    assert found.told.endswith(
+    assert found.report.endswith(
         "23 arrays taken, a new head for 10 classes; "
         "the model has their pool='gap', registers=2, gelu='exact', norm_eps=1e-05"
     )
@@ -130,7 +130,7 @@ def test_head_is_kept_for_the_same_classes_of_a_run_alone(tmp_path):
     kept, found = start_from(config, DIGITS, tmp_path / "second")
     assert kept.model.representation == 16
     assert all(np.array_equal(array, params[name]) for name, array in tree.flatten(found.params).items())
-    assert found.told.endswith("the head too; the model has their representation=16")
+    assert found.report.endswith("the head too; the model has their representation=16")
     new, found = start_from(config, DIGITS[::-1], tmp_path / "second")
     assert new.model.representation is None
     assert "pre_logits" not in found.params

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "vit_jax"
 # Floor by floor; the rooms of one line do not know each other.
 FLOORS = [
     ("errors",),
-    ("config", "losses", "tree"),
+    ("config", "losses", "pixels", "tree"),
     ("cache",),
     ("cluster", "data", "models", "optim", "tasks"),
     ("step",),

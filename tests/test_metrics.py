@@ -68,7 +68,9 @@ def test_clock_counts_waiting_and_leaves_out_pauses(monkeypatch):
 def test_progress_prints_plain_lines_where_there_is_no_terminal(capsys):
     progress = Progress(10, 20)
     progress.update(11, {})
-    progress.update(15, {"train/loss": 0.12345, "train/images_per_second": 1234.5, "train/data_wait": 0.031, "x": 1.0})
+    progress.update(
+        15, {"train/loss": 0.12345, "train/images_per_second": 1234.5, "train/data_wait": 0.031, "train/lr": 1.0}
+    )
     progress.close()
     printed = capsys.readouterr().out
     assert printed.startswith("step 15/20  train/loss 0.1235  train/images_per_second 1,234  train/data_wait 3%  left ")

@@ -140,13 +140,13 @@ def test_block_equals_plain_numpy():
 
 def test_randomness_needs_a_key():
     model = drawn_model(dropout=0.5, drop_path=0.5)
-    tokens = encode(model)
-    assert np.array_equal(tokens, encode(model))
-    drop = jax.jit(model.encode)
+    features = model.features(pictures())
+    assert np.array_equal(features, model.features(pictures()))
+    drop = jax.jit(lambda images, key: model.features(images, key=key))
     noisy = [drop(pictures(), jax.random.key(seed)) for seed in (0, 0, 1)]
     assert jnp.array_equal(noisy[0], noisy[1])
     assert not jnp.array_equal(noisy[0], noisy[2])
-    assert not jnp.array_equal(noisy[0], tokens)
+    assert not jnp.array_equal(noisy[0], features)
 
 
 def test_drop_path_keeps_the_expectation_and_drops_whole_pictures():
@@ -244,7 +244,7 @@ def test_pictures_of_any_shape_and_channels():
 )
 def test_every_head_gives_one_vector_a_picture(options, prefix):
     model = drawn_model(**options)
-    tokens, logits = jax.jit(lambda images: (model.encode(images), model(images)))(pictures())
+    tokens, logits = jax.jit(lambda images: (model.activations(images, "tokens")["tokens"], model(images)))(pictures())
     assert tokens.shape == (2, prefix + 16, 32)
     assert logits.shape == (2, 7)
     assert np.abs(logits[0] - logits[1]).max() > 1e-3
@@ -256,7 +256,8 @@ def test_unpooled_gives_logits_of_every_token():
 
 def test_average_pooling_reads_the_patches_alone():
     model = drawn_model(pool="gap", class_token=True, registers=2)
-    features, tokens = jax.jit(lambda images: (model.features(images), model.encode(images)))(pictures())
+    seen = jax.jit(lambda images: model.activations(images, "pooled", "tokens"))(pictures())
+    features, tokens = seen["pooled"], seen["tokens"]
     np.testing.assert_allclose(features, tokens[:, 3:].mean(axis=1), atol=1e-6)
 
 
@@ -271,11 +272,89 @@ def test_layer_scale_of_one_and_prefix_positions_of_zero_change_nothing():
 
 
 def test_activations_are_those_of_the_call():
-    model = drawn_model()
-    seen, tokens = jax.jit(lambda images: (model.activations(images), model.encode(images)))(pictures())
-    assert seen["embedding"].shape == (2, 4, 4, 32)
-    assert seen["blocks"].shape == (2, 2, 17, 32)
-    np.testing.assert_allclose(seen["encoded"], tokens, atol=1e-6)
+    model = drawn_model(registers=1)
+    names = ("embedding", "block/1", "tokens", "pooled", "logits", "stage/0", "attention/0", "attention/1")
+    seen = jax.jit(lambda images: model.activations(images, *names))(pictures())
+    assert set(seen) == set(names)
+    assert seen["embedding"].shape == seen["stage/0"].shape == (2, 4, 4, 32)
+    assert seen["block/1"].shape == (2, 18, 32)
+    np.testing.assert_allclose(seen["tokens"], model.norm(seen["block/1"]), atol=1e-6)
+    np.testing.assert_allclose(seen["stage/0"].reshape(2, 16, 32), seen["tokens"][:, 2:], atol=1e-6)
+    np.testing.assert_allclose(seen["pooled"], model.features(pictures()), atol=1e-6)
+    np.testing.assert_allclose(seen["logits"], model(pictures()), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"position": "relative", "position_at": "blocks"}, {"position_at": "blocks_shared"}, {"qk_norm": True}],
+)
+def test_attention_weights_are_those_that_the_block_uses(options):
+    """The second block done by hand with the weights gives the tokens after it."""
+    model = drawn_model(**options)
+    seen = model.activations(pictures(), "block/0", "block/1", "attention/1")
+    weights = seen["attention/1"]
+    assert weights.shape == (2, 2, 17, 17)
+    np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-6)
+    graph, state = nnx.split(model.blocks)
+    block = nnx.merge(graph, jax.tree.map(lambda x: x[1], state))
+    tokens = seen["block/0"]
+    if options.get("position_at") == "blocks_shared":
+        tokens = tokens + model.position((4, 4))
+    value = block.attn.value(block.norm1(tokens))
+    tokens = tokens + block.attn.out(jnp.einsum("bhqk,bkhd->bqhd", weights, value))
+    tokens = tokens + block.mlp(block.norm2(tokens))
+    np.testing.assert_allclose(tokens, seen["block/1"], atol=1e-5)
+
+
+def test_every_kind_of_model_is_asked_alike():
+    hybrid = drawn_model(**TINY | dict(name="custom/8", width=32), resnet=(1, 1), resnet_width=32)
+    bit = vit_jax.create_model("BiT-custom", resnet=(1, 1), resnet_width=32, num_classes=7, image_size=64)
+    for model, shapes in (
+        (hybrid, [(2, 16, 16, 128), (2, 8, 8, 256), (2, 8, 8, 32)]),
+        (bit, [(2, 16, 16, 128), (2, 8, 8, 256)]),
+    ):
+        names = [name for name in model.activation_names() if name.startswith("stage/")]
+        seen = jax.jit(lambda images, model=model, names=names: model.activations(images, "pooled", "tokens", *names))(
+            pictures()
+        )
+        assert [seen[name].shape for name in names] == shapes
+        assert seen["tokens"].ndim == 3
+        np.testing.assert_allclose(seen["pooled"], model.features(pictures()), rtol=1e-5, atol=1e-5)
+    with pytest.raises(InputError, match=r"has no activation 'attention/0'; it has logits, pooled, tokens, stage/I"):
+        bit.activations(pictures(), "attention/0")
+
+
+@pytest.mark.parametrize("name", ["custom/16", "BiT-custom"])
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (
+            np.zeros((2, 64, 64, 1), np.float32),
+            r"pictures of shape \(batch, height, width, 3\), not \(2, 64, 64, 1\)",
+        ),
+        (np.zeros((2, 3, 64, 64), np.float32), r"the channels come last: transpose \(0, 2, 3, 1\)"),
+        (np.zeros((64, 64, 3), np.float32), r"of a single picture make a batch: images\[None\]"),
+        (np.zeros((2, 64), np.float32), r"not \(2, 64\)"),
+        (np.zeros((2, 64, 64, 3), np.int32), r"takes floats in \[-1, 1\] or uint8 pixels, not int32"),
+        (np.zeros((2, 64, 64, 3), bool), r"not bool"),
+    ],
+)
+def test_pictures_that_are_none_are_refused_while_tracing(name, images, message):
+    sizes = (
+        dict(width=32, depth=1, num_heads=2, mlp_dim=48) if name == "custom/16" else dict(resnet=(1,), resnet_width=32)
+    )
+    model = vit_jax.create_model(name, num_classes=7, image_size=64, **sizes)
+    for call in (model, lambda images: model.activations(images, "pooled")):
+        with pytest.raises(InputError, match=message) as caught:
+            jax.eval_shape(call, jax.ShapeDtypeStruct(images.shape, images.dtype))
+        assert "\n" not in str(caught.value)
+        with pytest.raises(InputError, match=message):
+            call(images)
+
+
+def test_pixels_are_normalised():
+    model, pixels = drawn_model(), np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    np.testing.assert_allclose(model(pixels), model(pixels.astype(np.float32) * (2 / 255) - 1), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -283,13 +362,16 @@ def test_activations_are_those_of_the_call():
     [
         (lambda: vit_jax.create_model("X/16"), r"model 'X/16' is unknown.*SIZE/PATCH"),
         (lambda: vit_jax.create_model("B-16"), r"did you mean 'B/16'"),
-        (lambda: vit_jax.create_model("S/16", unroll=-1), r"model.unroll=-1: must be at least 1"),
+        (lambda: vit_jax.create_model("S/16", unroll=-1), r"model.unroll=-1: must be int at least 1 or none"),
         (lambda: vit_jax.create_model("S/16", image_size=30), r"30x30 is not divisible by the patch size 16"),
         (lambda: vit_jax.create_model("S/16", num_heads=7), r"num_heads=7 does not divide model.width=384"),
         (lambda: vit_jax.create_model("S/16", widht=7), r"no option 'widht'; did you mean 'width'"),
         (lambda: vit_jax.create_model("R50+S/8"), r"R50 has no stages for patch 8; set model.resnet="),
         (lambda: vit_jax.create_model("R26+S/32", patch=16, resnet=(2, 2, 2, 2)), r"16 is not divisible by 32"),
-        (lambda: vit_jax.create_model("S/16", resnet=(2, 0)), r"every stage must have at least 1 unit"),
+        (
+            lambda: vit_jax.create_model("S/16", resnet=(2, 0)),
+            r"model.resnet=\(2, 0\): must be tuple of int at least 1 or none",
+        ),
         (
             lambda: vit_jax.create_model("S/16", resnet=(), resnet_width=48),
             r"resnet_width=48: must be a multiple of 32",

@@ -18,7 +18,7 @@ GRADS = {"layer": {"kernel": jnp.array([0.3, 0.4]), "bias": jnp.array([0.0])}}
 
 
 def plan(total, warmup=0, cooldown=0, timescale=1):
-    return Plan(total, warmup, cooldown, timescale, log_every=1, eval_every=1, save_every=1)
+    return Plan(1, 1, total, warmup, cooldown, timescale, log_every=1, save_every=1, evaluations={})
 
 
 def direction(config, grads=GRADS, params=PARAMS):

@@ -72,7 +72,7 @@ def assert_same(prepared, sources):
         for index in range(len(source)):
             expected, found = source[index], prepared[split][index]
             picture = expected.picture.read_bytes() if isinstance(expected.picture, Path) else expected.picture
-            assert (found.label, found.picture) == (expected.label, picture)
+            assert (found.columns["label"], found.picture) == (expected.columns["label"], picture)
 
 
 def test_folder_and_tar_become_the_same_records(pictures, tmp_path, prepare, capsys):

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from vit_jax.data import randaugment as ra
-from vit_jax.data.augment import normalise
+from vit_jax.pixels import normalise
 
 
 def photo(seed=0):

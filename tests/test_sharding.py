@@ -85,7 +85,9 @@ def test_a_block_is_gathered_at_a_time():
     config = dataclasses.replace(CONFIG, batch=8, model=dataclasses.replace(MODEL, width=64, depth=5, drop_path=0.0))
     mesh = make_mesh(MeshShape(data=1, fsdp=8))
     experiment = build_experiment(config, mesh, 10, 1000)
-    compiled = compile_step(experiment.train_step.trace(experiment.shapes, batch_shapes(config, mesh)), mesh)
+    compiled = compile_step(
+        experiment.train_step.trace(experiment.shapes, batch_shapes(config, mesh, experiment.task)), mesh
+    )
     split = {
         name: x.size * 4 * 7 // 8
         for name, x in tree.flatten(experiment.shapes.params).items()

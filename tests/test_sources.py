@@ -52,7 +52,7 @@ def test_folder_has_every_picture_at_any_depth_in_any_case(tmp_path):
     source = data.open_split(config_of("folder", path=str(root)), "train")
     assert source.label_names == ("cat", "dog")
     assert {record.picture for record in records(source)} == {root / "train" / name for name in names}
-    assert source.labels.tolist() == [record.label for record in records(source)] == [0, 0, 0, 1, 1, 1]
+    assert source.labels.tolist() == [record.columns["label"] for record in records(source)] == [0, 0, 0, 1, 1, 1]
     assert records(data.open_split(config_of(f"folder:{root}"), "train")) == records(source)
 
 
@@ -71,7 +71,7 @@ def test_labels_of_a_split_count_along_the_training_split(tmp_path):
     shutil.rmtree(root / "test" / "bee")
     sources = data.open_sources(config_of("folder", path=str(root)))
     assert sources["val"].label_names == sources["train"].label_names == ("ant", "bee", "cat")
-    assert {(record.picture.parent.name, record.label) for record in records(sources["val"])} == {
+    assert {(record.picture.parent.name, record.columns["label"]) for record in records(sources["val"])} == {
         ("ant", 0),
         ("cat", 2),
     }
@@ -216,5 +216,5 @@ def test_slices_part_a_source_class_by_class():
 
 def test_fraction_is_checked():
     for fraction in (0.0, -0.5, 1.5):
-        with pytest.raises(InputError, match="config.data.fraction=.*: must be above 0 and at most 1"):
+        with pytest.raises(InputError, match=r"config.data.fraction=.*: must be float in \(0, 1\]"):
             Data(fraction=fraction)

@@ -20,16 +20,16 @@ import vit_jax
 from tests.damage import arrays, same
 from tests.tiny import CONFIG, FILE
 from vit_jax import data
-from vit_jax.cluster.sharding import batch_rows, make_mesh, place_batch
+from vit_jax.cluster.sharding import make_mesh
 from vit_jax.config import MeshShape
 from vit_jax.errors import InputError
 from vit_jax.evaluate import evaluate
-from vit_jax.evaluators import make_classification
+from vit_jax.evaluators import Evaluators, Subject, evaluate_model
 from vit_jax.models import init_params, model_graph
 from vit_jax.predict import predict
 from vit_jax.runs.checkpoint import load_model
 from vit_jax.runs.directory import read_facts
-from vit_jax.step import make_eval_step
+from vit_jax.tasks import build_task
 
 TIMES = ("train/images_per_second", "train/data_wait")
 
@@ -155,9 +155,11 @@ def test_evaluation_equals_a_numpy_count(shape, loss):
     facts = CONFIG.model_facts(10)
     graph, params = model_graph(**facts), init_params(jax.random.key(0), **facts)
     params["head"]["kernel"] = jax.random.normal(jax.random.key(1), params["head"]["kernel"].shape)
-    source, rows = data.open_sources(CONFIG)["val"], batch_rows(64, mesh)
-    batches = [place_batch(batch, rows, 64, mesh) for batch in data.eval_batches(source, CONFIG, rows)]
-    result = make_classification(make_eval_step(graph), dataclasses.replace(CONFIG, loss=loss))(params, batches)
+    config = dataclasses.replace(CONFIG, loss=loss)
+    source = data.open_sources(CONFIG)["val"]
+    evaluators = Evaluators(Subject(graph, build_task(config, 10), config, source.label_names, mesh))
+    results = evaluators(params).scalars
+    result = {name.removeprefix("val/"): value for name, value in results.items()}
 
     logits = np.asarray(nnx.merge(graph, params)(jnp.array(source.images, jnp.float32) * (2 / 255) - 1), np.float64)
     picked = np.arange(360), source.labels
@@ -168,3 +170,7 @@ def test_evaluation_equals_a_numpy_count(shape, loss):
     assert result["count"] == 360
     assert result["accuracy"] == (logits.argmax(1) == source.labels).sum() / 360
     np.testing.assert_allclose(result["loss"], losses.mean(), rtol=1e-5)
+
+    # The same of a model without a run.
+    model = nnx.merge(graph, params)
+    assert evaluate_model(model, source.label_names, CONFIG.data, batch=64, loss=loss).scalars == pytest.approx(results)

@@ -21,14 +21,15 @@ def test_outputs_are_the_owners(case):
 
     @jax.jit
     def look(images):
-        inner = {} if case == "bit" else model.activations(images)
-        return inner | {"features": model.features(images), "logits": model(images)}
+        blocks = [name for name in model.activation_names() if name.startswith("block/")]
+        inner = [] if case == "bit" else ["embedding", *blocks]
+        return model.activations(images, "pooled", "logits", "tokens", *inner)
 
     got = look(images)
-    got |= {"encoder_norm": got.get("encoded"), "pre_logits": got["features"]}
+    got |= {"encoder_norm": got["tokens"], "encoded": got["tokens"], "pre_logits": got["pooled"]}
     # What timm calls features are the tokens.
-    got |= {"features": got.get("encoded")}
-    got |= {f"block_{i}": block for i, block in enumerate(got.get("blocks", ()))}
+    got |= {"features": got["tokens"]}
+    got |= {name.replace("/", "_"): got[name] for name in list(got) if name.startswith("block/")}
     keys = [key.split("/")[1] for key in EXPECTED.files if key.startswith(f"{case}/")]
     keys = [key for key in keys if key != "images" and not key.startswith("resized")]
     assert "logits" in keys

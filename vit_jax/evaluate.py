@@ -3,26 +3,22 @@
 Where the data has moved, say so: `--config.data.path=DIR`. On a pod, start it on every host.
 """
 
-import dataclasses
-import functools
 import json
-import math
 from pathlib import Path
 
 import jax
 
-from vit_jax import data
 from vit_jax.cache import keep_compiled
 from vit_jax.cluster.processes import joined
-from vit_jax.cluster.sharding import BATCH, batch_rows, make_mesh, place_batch
-from vit_jax.config import Config, MeshShape, differences
+from vit_jax.cluster.sharding import make_mesh
+from vit_jax.config import MeshShape, differences
 from vit_jax.config.files import override, parse_overrides
 from vit_jax.errors import InputError, Parser, run_command
-from vit_jax.evaluators import build_evaluators
+from vit_jax.evaluators import Evaluators, Subject
 from vit_jax.models import model_graph
 from vit_jax.runs.checkpoint import load_params
 from vit_jax.runs.directory import read_facts
-from vit_jax.step import make_eval_step
+from vit_jax.tasks import build_task
 
 
 def evaluate(workdir: Path, overrides: dict[str, str] | None = None, checkpoint: str = "newest") -> dict[str, float]:
@@ -39,21 +35,10 @@ def evaluate(workdir: Path, overrides: dict[str, str] | None = None, checkpoint:
     config = override(recorded, overrides or {})
     if changes := differences(recorded, config):
         raise InputError(f"evaluation can't change what the run is: {'; '.join(changes)}")
-    config = _divisible(config, math.prod(mesh.shape[axis] for axis in BATCH))
-    rows = batch_rows(config.batch, mesh)
-    source = data.open_sources(config)["val"]
-    if source.label_names != label_names:
-        raise InputError(f"the data of config.data.path={config.data.path!r} has other classes than the run")
-    facts = config.model_facts(len(label_names))
-    params = load_params(workdir, facts, mesh, checkpoint)
-    run = build_evaluators(config, make_eval_step(model_graph(**facts)))
-    place = functools.partial(place_batch, rows=rows, batch=config.batch, mesh=mesh)
-    return run(params, lambda: map(place, data.eval_batches(source, config, rows)))
-
-
-def _divisible(config: Config, devices: int) -> Config:
-    # Rows that only fill up a batch count nothing, so any batch will do.
-    return dataclasses.replace(config, batch=math.ceil(config.batch / devices) * devices)
+    task = build_task(config, len(label_names))
+    facts = config.model_facts(task.num_outputs)
+    evaluators = Evaluators(Subject(model_graph(**facts), task, config, label_names, mesh))
+    return evaluators(load_params(workdir, facts, mesh, checkpoint)).scalars
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -21,6 +21,7 @@ from vit_jax.models.variants import resolve
 from vit_jax.optim import build_optimizer, build_schedule
 from vit_jax.optim.rates import trained_names
 from vit_jax.step import Batch, Metrics, State, init_state, make_eval_step, make_train_step
+from vit_jax.tasks import Task, build_task
 
 
 class Experiment(NamedTuple):
@@ -31,9 +32,12 @@ class Experiment(NamedTuple):
         init: from a key to the state before the first update; it is born sharded: no device holds more than its part.
         start: from parameters, which are gone then, to the state before the first update.
         train_step: jitted; the state it is given is gone.
-        eval_step: from parameters and a batch to logits.
+        graph: with parameters, the model.
+        eval_step: from parameters and a batch to the task's outputs.
     """
 
+    task: Task
+    graph: nnx.GraphDef
     plan: Plan
     schedule: optax.Schedule
     shapes: State
@@ -51,7 +55,8 @@ def build_experiment(config: Config, mesh: Mesh, num_classes: int, examples: int
     """
     _check_parts(config, mesh)
     config = unrolled(config, mesh.devices.flat[0].platform, mesh.shape["fsdp"])
-    facts = config.model_facts(num_classes)
+    task = build_task(config, num_classes)
+    facts = config.model_facts(task.num_outputs)
     model = abstract_model(**facts)
     gather_when_read(model, mesh, compute_dtype(config.model))
     graph = nnx.split(model)[0]
@@ -71,18 +76,20 @@ def build_experiment(config: Config, mesh: Mesh, num_classes: int, examples: int
     shapes = jax.eval_shape(init, key)
     shardings = tree_shardings(shapes, mesh)
     train_step = jax.jit(
-        make_train_step(graph, optimizer, schedule, trained, config, num_classes),
+        make_train_step(graph, optimizer, schedule, trained, config, task),
         donate_argnums=0,
         out_shardings=(shardings, NamedSharding(mesh, P())),
     )
     return Experiment(
+        task=task,
+        graph=graph,
         plan=plan,
         schedule=schedule,
         shapes=with_shardings(shapes, shardings),
         init=jax.jit(init, out_shardings=shardings),
         start=jax.jit(start, donate_argnums=0, out_shardings=shardings),
         train_step=train_step,
-        eval_step=make_eval_step(graph),
+        eval_step=make_eval_step(graph, task),
     )
 
 

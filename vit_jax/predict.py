@@ -7,11 +7,10 @@ import numpy as np
 
 from vit_jax.cache import keep_compiled
 from vit_jax.data import crop
-from vit_jax.data.augment import normalise
 from vit_jax.data.decode import decode
 from vit_jax.errors import Parser, run_command
-from vit_jax.losses import LOSSES
 from vit_jax.runs.checkpoint import load_model
+from vit_jax.tasks import build_task
 
 
 def predict(
@@ -25,8 +24,8 @@ def predict(
     model, (config, label_names) = load_model(workdir, checkpoint)
     choose = crop.central(config.height_width(), config.data.crop_fraction)
     images = [decode(picture, config.height_width(), config.channels, choose) for picture in pictures]
-    logits = model(normalise(jnp.array(np.stack(images))))
-    probabilities = np.asarray(LOSSES[config.loss].probabilities(logits))
+    logits = model(jnp.array(np.stack(images)))
+    probabilities = np.asarray(build_task(config, len(label_names)).probabilities(logits))
     best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top]
     return [[(label_names[i], float(row[i])) for i in order] for order, row in zip(best, probabilities, strict=True)]
 

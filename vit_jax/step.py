@@ -11,8 +11,9 @@ from flax import nnx
 
 from vit_jax import tree
 from vit_jax.config import Config
-from vit_jax.data.augment import augment, normalise
-from vit_jax.losses import LOSSES, make_targets
+from vit_jax.data.augment import augment
+from vit_jax.pixels import normalise
+from vit_jax.tasks import Task
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -54,30 +55,28 @@ def make_train_step(
     schedule: optax.Schedule,
     trained: frozenset[str],
     config: Config,
-    num_classes: int,
+    task: Task,
 ) -> Callable[[State, Batch], tuple[State, Metrics]]:
-    """Return the function that makes one update from a batch of uint8 "image" and int "label".
+    """Return the function that makes one update from a batch of uint8 "image" and the columns of the task.
 
-    Its metrics are scalars of this step: loss, accuracy (against the label that weighs most), gradient norm, and
-    whether the update was skipped, 0 or 1; a skipped one leaves all but the counts as it was, to the bit.
+    Its metrics are scalars of this step: the loss, what the task reports, the gradient norm, and whether the update was
+    skipped, 0 or 1; a skipped one leaves all but the counts as it was, to the bit.
 
     Args:
         optimizer: of the parameters whose names are in `trained`; the others are frozen.
     """
-    cross_entropy = LOSSES[config.loss].cross_entropy
 
     def train_step(state: State, batch: Batch) -> tuple[State, Metrics]:
         # The step's own key: what is random in step k depends on (seed, k) alone, resumed or not.
         augment_key, model_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), state.step))
-        targets = make_targets(batch["label"], num_classes, config.label_smoothing)
-        images, targets = augment(augment_key, normalise(batch["image"]), targets, config.augment)
+        images, targets = augment(augment_key, normalise(batch["image"]), task.targets(batch), config.augment)
         moving = tree.select(state.params, trained)
         frozen = tree.select(state.params, tree.flatten(state.params).keys() - trained)
 
         def loss_of(params: Any, images: jax.Array, targets: jax.Array, key: jax.Array) -> tuple[jax.Array, Metrics]:
-            logits = nnx.merge(graph, tree.union(params, frozen))(images, key=key)
-            loss = cross_entropy(logits, targets).mean()
-            return loss, {"loss": loss, "accuracy": (logits.argmax(-1) == targets.argmax(-1)).mean()}
+            outputs = task.forward(nnx.merge(graph, tree.union(params, frozen)), images, key)
+            loss = task.loss(outputs, targets).mean()
+            return loss, {"loss": loss} | {name: x.mean() for name, x in task.report(outputs, targets).items()}
 
         grad_of = jax.grad(loss_of, has_aux=True)
         if config.accumulate == 1:
@@ -128,10 +127,19 @@ def _follow(average: Any, params: Any, decay: float, step: jax.Array) -> Any:
     return jax.tree.map(lambda average, x: average + rate * (x - average), average, params)
 
 
-def make_eval_step(graph: nnx.GraphDef) -> Callable[[Any, Batch], jax.Array]:
-    """Return the function from parameters and a batch of uint8 "image" to float32 logits."""
+def make_eval_step(graph: nnx.GraphDef, task: Task) -> Callable[[Any, Batch], jax.Array]:
+    """Return the function from parameters and a batch of uint8 "image" to the task's outputs, float32."""
 
     def eval_step(params: Any, batch: Batch) -> jax.Array:
-        return nnx.merge(graph, params)(normalise(batch["image"]))
+        return task.forward(nnx.merge(graph, params), batch["image"], None)
 
     return eval_step
+
+
+def make_activations(graph: nnx.GraphDef) -> Callable[..., dict[str, jax.Array]]:
+    """Return the function from parameters, a batch of uint8 "image" and names to the model's activations."""
+
+    def activations(params: Any, batch: Batch, *names: str) -> dict[str, jax.Array]:
+        return nnx.merge(graph, params).activations(batch["image"], *names)
+
+    return activations

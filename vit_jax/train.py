@@ -20,24 +20,27 @@ from jax.experimental import multihost_utils
 
 from vit_jax import data, tree
 from vit_jax.cache import keep_compiled
-from vit_jax.cluster.preemption import Skips, Stopping
+from vit_jax.cluster.preemption import Preemption
 from vit_jax.cluster.processes import joined, topology
-from vit_jax.cluster.sharding import batch_rows, make_mesh, place_batch
+from vit_jax.cluster.sharding import batch_rows, make_mesh, place_batch, place_params
 from vit_jax.config import Config
 from vit_jax.config.files import load_config, parse_overrides
 from vit_jax.data.bad import BadPictures
 from vit_jax.data.pipeline import ahead
 from vit_jax.errors import NOT_FINITE, InputError, Parser, Stop, run_command
-from vit_jax.evaluators import build_evaluators
+from vit_jax.evaluators import Evaluators, Subject
 from vit_jax.experiment import build_experiment
 from vit_jax.preflight.check import check
+from vit_jax.preflight.keys import check_keys
 from vit_jax.runs.checkpoint import Checkpoints
-from vit_jax.runs.directory import Facts, open_workdir, stopping_where_nothing_can_be_written
+from vit_jax.runs.directory import Facts, open_workdir, reporting_full_disk
 from vit_jax.runs.metrics import Clock, Progress, Writer
-from vit_jax.weights.initialise import place_params, start_from
+from vit_jax.runs.skipped import SkippedUpdates
+from vit_jax.tasks import best_metric
+from vit_jax.weights.initialise import start_from
 
 
-def train(config: Config, workdir: Path, stopping: Stopping) -> None:
+def train(config: Config, workdir: Path, preemption: Preemption) -> None:
     """Run the experiment in `workdir`, or continue it.
 
     Raises:
@@ -46,35 +49,34 @@ def train(config: Config, workdir: Path, stopping: Stopping) -> None:
     """
     say = functools.partial(print, flush=True) if jax.process_index() == 0 else lambda *_: None
 
-    # Data. All that can be wrong with the input is found before the run directory is touched.
+    # Data. Whatever can be wrong with the input is found before the run directory is touched.
     mesh = make_mesh(config.mesh)
+    check_keys(config, mesh)
     rows = batch_rows(config.batch, mesh)
     place = functools.partial(place_batch, rows=rows, batch=config.batch, mesh=mesh)
-    sources = data.open_sources(config)
-    label_names = sources["train"].label_names
+    source = data.open_train(config)
+    label_names = source.label_names
     config, weights = start_from(config, label_names, workdir)
-    experiment = build_experiment(config, mesh, len(label_names), len(sources["train"]))
-    if config.model.pool == "none":
-        raise InputError("config.model.pool='none' has logits for each token, not for a picture; use token, gap or map")
-    evaluate = build_evaluators(config, experiment.eval_step)
-    say("reading " + ", ".join(f"{len(source):,} {split} pictures" for split, source in sources.items()))
-    bad = {split: BadPictures(len(source), config.data.max_bad) for split, source in sources.items()}
-    sources = {
-        split: data.prepare(source, config, bad[split], train=split == "train") for split, source in sources.items()
-    }
+    experiment = build_experiment(config, mesh, len(label_names), len(source))
+    task, plan = experiment.task, experiment.plan
+    say(f"reading {len(source):,} train pictures")
+    bad = BadPictures(len(source), config.data.max_bad)
+    source = data.prepare(source, config, bad, train=True, columns=task.columns)
+    evaluate = Evaluators(Subject(experiment.graph, task, config, label_names, mesh))
+    for name, number in evaluate.pictures.items():
+        say(f"evaluating {name!r}, {number:,} pictures, every {plan.evaluations[name]:,} steps")
     multihost_utils.sync_global_devices("the input is right for all processes")
     open_workdir(workdir, Facts(config, label_names))
 
     # State.
-    plan = experiment.plan
-    checkpoints = Checkpoints(workdir, config.keep, config.keep_best)
+    checkpoints = Checkpoints(workdir, config.keep, best_metric(config))
     saved = {}
     if checkpoints.latest() is not None:
         state = checkpoints.restore(experiment.shapes)
         saved = checkpoints.contents(int(state.step))["metrics"]
     elif weights is not None:
         state = experiment.start(place_params(weights.params, experiment.shapes.params))
-        say(weights.told)
+        say(weights.report)
     else:
         state = experiment.init(jax.random.key(config.seed))
     del weights  # A copy of the parameters in the host's memory.
@@ -82,20 +84,20 @@ def train(config: Config, workdir: Path, stopping: Stopping) -> None:
     say(f"{config.model.name}: {tree.count(state.params):,} parameters on {topology(mesh)}")
     say(f"steps {first} to {plan.total}, {config.batch} pictures each, in {workdir}")
 
-    # What was saved in the middle of an evaluation has no results of it, and its step no line in metrics.jsonl yet.
+    # A checkpoint that was saved during an evaluation has no results of it, and its step no line in metrics.jsonl yet.
     logged = plan.due(first, plan.log_every)
-    unfinished = bool(saved) and plan.due(first, plan.eval_every) and not any(name.startswith("val/") for name in saved)
-    eval_batches = functools.partial(data.eval_batches, sources["val"], config, rows, bad["val"])
+    unfinished = bool(saved) and plan.evaluates(first) and not evaluate.metrics & saved.keys()
     writer = Writer(workdir, first - unfinished) if jax.process_index() == 0 else None
     progress = Progress(first, plan.total) if jax.process_index() == 0 else None
     if unfinished:
-        record = (saved if logged else {}) | evaluate(state.weights, lambda: map(place, eval_batches()))
-        if writer is not None and record:
-            writer.write(first, record)
+        results = evaluate(state.weights, due=functools.partial(plan.evaluates, first))
+        if writer is not None:
+            writer.write(first, (saved if logged else {}) | results.scalars, results)
 
     # The loop. Step k means k updates done; what is due at a step is done before the next one.
-    clock, skips = Clock(config.batch), Skips(config.max_skipped, int(state.skipped))
-    batches = clock.waiting(data.train_batches(sources["train"], config, rows, first, plan.total, bad["train"]))
+    clock, skipped = Clock(config.batch), SkippedUpdates(config.max_skipped, int(state.skipped))
+    batches = data.train_batches(source, config, rows, first, plan.total, bad, task.columns)
+    batches = clock.waiting(batches)
     replaced = [] if logged else [np.array(saved["data/bad"])]
     stop = not_finite = 0
     for step, batch in enumerate(ahead(map(place, batches)), start=first + 1):
@@ -104,28 +106,29 @@ def train(config: Config, workdir: Path, stopping: Stopping) -> None:
         if step == first + 1:
             jax.block_until_ready(state)
             clock.start(step)  # Compilation is no part of the throughput.
-            stopping.ready(mesh)
-        stop = stopping.agreed() if step < plan.total else 0
-        due = plan.due(step, plan.log_every, plan.eval_every, plan.save_every)
-        if not_finite := skips.exceeded(step, step_metrics["skipped"], now=due or stop):
+            preemption.ready(mesh)
+        stop = preemption.agreed() if step < plan.total else 0
+        due = plan.due(step, plan.log_every, plan.save_every) or plan.evaluates(step)
+        if not_finite := skipped.exceeded(step, step_metrics["skipped"], now=due or stop):
             break
-        record, whole = {}, True
+        record, results, whole = {}, None, True
         if plan.due(step, plan.log_every):
             record |= {f"train/{name}": float(value) for name, value in jax.device_get(step_metrics).items()}
             record |= {"train/lr": float(experiment.schedule(step - 1))}
             record |= {f"train/{name}": value for name, value in clock.read(step).items()}
             record |= {"data/bad": count(replaced)}
             replaced.clear()
-        if plan.due(step, plan.eval_every):
+        if plan.evaluates(step):
             try:
                 with clock.pause(state):
-                    record |= evaluate(state.weights, lambda: stopping.watching(map(place, eval_batches())))
+                    results = evaluate(state.weights, preemption.watching, functools.partial(plan.evaluates, step))
+                record |= results.scalars
             except Stop as asked:
                 stop, whole = asked.code, False
         if writer is not None and whole:
             progress.update(step, record)
             if record:
-                writer.write(step, record)
+                writer.write(step, record, results)
         if plan.due(step, plan.save_every) or stop:
             with clock.pause(state):
                 checkpoints.save(state, {"data/bad": count(replaced), **record})
@@ -136,7 +139,7 @@ def train(config: Config, workdir: Path, stopping: Stopping) -> None:
         writer.close()
         progress.close()
     if not_finite:
-        raise Stop(NOT_FINITE, skips.why(not_finite, checkpoints.latest(), workdir))
+        raise Stop(NOT_FINITE, skipped.why(not_finite, checkpoints.latest(), workdir))
     if stop:
         raise Stop(stop, f"stopped at step {step} of {plan.total}, saved; run the same command again to continue")
     say(f"done: {plan.total} steps; python -m vit_jax.evaluate --workdir={workdir}")
@@ -164,12 +167,12 @@ def main(argv: list[str] | None = None) -> None:
             raise InputError(f"--devices={args.devices}: devices that are not there can only be checked; add --check")
         check(load(), args.workdir, args.devices)
         return
-    stopping = Stopping()
-    with stopping.listening(), joined() as stopping.peers, stopping_where_nothing_can_be_written(args.workdir):
+    preemption = Preemption()
+    with preemption.listening(), joined() as preemption.heartbeat, reporting_full_disk(args.workdir):
         if args.check:
             check(load(), args.workdir)
         else:
-            train(load(), args.workdir, stopping)
+            train(load(), args.workdir, preemption)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ class ListSource:
         return len(self.pictures)
 
     def __getitem__(self, index: int) -> Record:
-        return Record(self.pictures[index], 0)
+        return Record(self.pictures[index], {"label": 0}, str(index))
 
 
 def open_source(text: str, config: Config) -> Source:

@@ -11,7 +11,7 @@ from bench.report import describe_machine, take_turns, tell
 
 import vit_jax.train
 from vit_jax import data
-from vit_jax.cluster.preemption import Stopping
+from vit_jax.cluster.preemption import Preemption
 from vit_jax.cluster.sharding import batch_rows, make_mesh, place_batch
 from vit_jax.config import make_plan
 from vit_jax.config.files import load_config, parse_overrides
@@ -71,7 +71,7 @@ def main(argv: list[str]) -> None:
 
     def loop() -> float:
         with tempfile.TemporaryDirectory() as workdir, mock.patch.object(vit_jax.train, "Progress", Timed):
-            vit_jax.train.train(config, Path(workdir), Stopping())
+            vit_jax.train.train(config, Path(workdir), Preemption())
         # From the first report to the last before the end, where the evaluation is.
         (first, begin), *_, (last, end), _ = Timed.reports
         return (end - begin) / (last - first)

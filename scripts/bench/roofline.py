@@ -238,7 +238,7 @@ def main(argv: list[str]) -> None:
 def _compile(config: Config, devices: list[jax.Device], train: bool) -> jax.stages.Compiled:
     mesh = make_mesh(config.mesh, devices)
     experiment = build_experiment(config, mesh, NUM_CLASSES, examples=1_281_167)
-    batch = batch_shapes(config, mesh)
+    batch = batch_shapes(config, mesh, experiment.task)
     if train:
         return experiment.train_step.lower(experiment.shapes, batch).compile()
     return jax.jit(experiment.eval_step).lower(experiment.shapes.params, batch).compile()

@@ -20,10 +20,10 @@ from vit_jax.errors import FAILED, INPUT, INTERRUPTED, PEER_DIED, InputError
 
 BEAT = 5.0  # Seconds between signs of life.
 SILENCE = 30.0  # Seconds without one after which a process counts as dead: its machine is off or cut off.
-KEY = "vit_jax/peers"
+KEY = "vit_jax/heartbeat"
 
 
-class Peers:
+class Heartbeat:
     """The other processes of this run. All of them talk to process 0, which passes on what concerns everybody."""
 
     def __init__(self, process: int, number: int, store: Any, host: str, timeout: float):
@@ -58,7 +58,7 @@ class Peers:
             line.settimeout(BEAT)
             line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         _hold_aborts()
-        threading.Thread(target=self._listen, name="peers", daemon=True).start()
+        threading.Thread(target=self._listen, name="heartbeat", daemon=True).start()
 
     def leave(self) -> None:
         """Say that this process ends in good order; what follows must wait until all others have said so, too."""

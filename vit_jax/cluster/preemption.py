@@ -1,4 +1,4 @@
-"""Why a run stops before its end: a signal, agreed on by all processes at one step, or numbers that are not finite."""
+"""Signals that end a run early: all processes agree on the step at which they stop."""
 
 import collections
 import contextlib
@@ -7,7 +7,6 @@ import socket
 import sys
 import threading
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TypeVar
 
 import jax
@@ -16,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from vit_jax.cluster.heartbeat import Peers, exit_now
+from vit_jax.cluster.heartbeat import Heartbeat, exit_now
 from vit_jax.cluster.signals import SIGNALS, end
 from vit_jax.errors import Stop
 
@@ -26,10 +25,10 @@ T = TypeVar("T")
 LAG = 2
 
 
-class Stopping:
+class Preemption:
     """Whether this run was asked to stop, the same answer in all processes at the same point of the program."""
 
-    peers: Peers | None = None
+    heartbeat: Heartbeat | None = None
 
     def __init__(self):
         self._code = 0
@@ -99,39 +98,7 @@ class Stopping:
             self._code = SIGNALS[number]
 
     def _end(self, code: int, why: str) -> None:
-        if self.peers is not None:
-            self.peers.end(code, why)
+        if self.heartbeat is not None:
+            self.heartbeat.end(code, why)
         print(why, file=sys.stderr)
         exit_now(code)
-
-
-class Skips:
-    """The updates that were skipped because a loss or a gradient was not finite, read a few steps late."""
-
-    def __init__(self, allowed: int, skipped: int):
-        """Begin with those skipped before."""
-        self._allowed, self._skipped = allowed, skipped
-        self._waiting = collections.deque()
-
-    def exceeded(self, step: int, skipped: jax.Array, now: bool) -> int:
-        """Take whether a step was skipped, and return the step at which there were too many, or 0.
-
-        Args:
-            now: whether all steps up to this one must be known, as before anything is written of it.
-        """
-        self._waiting.append((step, skipped))
-        while len(self._waiting) > (0 if now else LAG):
-            step, skipped = self._waiting.popleft()
-            skipped = int(skipped)
-            self._skipped += skipped
-            if skipped and self._skipped > self._allowed:
-                return step
-        return 0
-
-    def why(self, step: int, checkpoint: int | None, workdir: Path) -> str:
-        """Return the line that tells of it."""
-        last = f"the last good checkpoint is that of step {checkpoint}" if checkpoint else "there is no checkpoint yet"
-        return (
-            f"error: the loss or the gradient of step {step} is not finite, and config.max_skipped={self._allowed} "
-            f"allows no more; {last}, in {str(workdir)!r}; lower the learning rate, clip more, or allow some"
-        )

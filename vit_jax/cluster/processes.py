@@ -12,7 +12,7 @@ import jax
 from jax._src import distributed
 from jax.sharding import Mesh
 
-from vit_jax.cluster.heartbeat import Peers, exit_now
+from vit_jax.cluster.heartbeat import Heartbeat, exit_now
 from vit_jax.errors import INPUT, PEER_DIED, InputError, Stop
 
 EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
@@ -89,7 +89,7 @@ def _tasks_per_node(text: str) -> list[int]:
 
 
 @contextlib.contextmanager
-def joined() -> Iterator[Peers | None]:
+def joined() -> Iterator[Heartbeat | None]:
     """Join the processes of this run, if there are others; an exception in one of them ends them all.
 
     A process that does not come within VIT_JAX_START_TIMEOUT seconds (300) ends the others.
@@ -107,24 +107,24 @@ def joined() -> Iterator[Peers | None]:
     timer.daemon = True
     timer.start()
     try:
-        peers = _join(arguments, timeout)
+        heartbeat = _join(arguments, timeout)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         exit_now(INPUT)  # Not at leisure: JAX would wait for the others.
-    if peers is None:
+    if heartbeat is None:
         timer.cancel()
         yield None
         return
     try:
         _check_topology()
         timer.cancel()
-        yield peers
+        yield heartbeat
     except Stop:
-        _leave(peers)
+        _leave(heartbeat)
         raise
     except BaseException as error:
-        peers.fail(error)
-    _leave(peers)
+        heartbeat.fail(error)
+    _leave(heartbeat)
 
 
 def _late(timeout: int) -> None:
@@ -137,7 +137,7 @@ def _late(timeout: int) -> None:
     exit_now(PEER_DIED)
 
 
-def _join(arguments: dict[str, Any], timeout: int) -> Peers | None:
+def _join(arguments: dict[str, Any], timeout: int) -> Heartbeat | None:
     # JAX would handle SIGTERM itself.
     jax.config.update("jax_enable_preemption_service", False)
     try:
@@ -150,11 +150,11 @@ def _join(arguments: dict[str, Any], timeout: int) -> Peers | None:
     if state.num_processes == 1:
         return None
     host = state.coordinator_address.rpartition(":")[0].strip("[]")
-    return Peers(state.process_id, state.num_processes, state.client, host, timeout)
+    return Heartbeat(state.process_id, state.num_processes, state.client, host, timeout)
 
 
-def _leave(peers: Peers) -> None:
-    peers.leave()
+def _leave(heartbeat: Heartbeat) -> None:
+    heartbeat.leave()
     jax.distributed.shutdown()
 
 

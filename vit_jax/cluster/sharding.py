@@ -117,6 +117,15 @@ def place_batch(local: dict[str, np.ndarray], rows: np.ndarray, batch: int, mesh
     return {name: place(array) for name, array in local.items()}
 
 
+def place_params(params: Any, shapes: Any) -> Any:
+    """Return the parameters as global arrays that lie as `shapes` says: no device holds more than its part."""
+
+    def put(array: np.ndarray | jax.Array, shape: jax.ShapeDtypeStruct) -> jax.Array:
+        return jax.make_array_from_callback(shape.shape, shape.sharding, lambda part: array[part])
+
+    return jax.tree.map(put, params, shapes)
+
+
 class Gathered(nnx.Param):
     """A parameter that is made whole over `fsdp` where it is read; see `gather_when_read`."""
 

@@ -1,25 +1,24 @@
-"""The keys of an experiment: typed, frozen dataclasses. What `ml_collections` holds ends here."""
+"""The keys of an experiment: typed, frozen dataclasses. `ml_collections` ends here."""
 
+from vit_jax.config.data import Augment, Data
 from vit_jax.config.experiment import (
-    Augment,
     Config,
-    Data,
+    Evaluation,
     MeshShape,
-    Plan,
     differences,
     flatten,
     from_dict,
-    make_plan,
     parse_arg,
-    parse_duration,
 )
 from vit_jax.config.model import Model, height_width
 from vit_jax.config.optim import Optim
+from vit_jax.config.plan import Plan, make_plan
 
 __all__ = [
     "Augment",
     "Config",
     "Data",
+    "Evaluation",
     "MeshShape",
     "Model",
     "Optim",
@@ -30,5 +29,4 @@ __all__ = [
     "height_width",
     "make_plan",
     "parse_arg",
-    "parse_duration",
 ]

@@ -1,12 +1,31 @@
-"""Checked, typed values from what config files and command lines say."""
+"""Typed values within their ranges, from what config files and command lines say."""
 
 import ast
 import dataclasses
+import functools
+import math
 import types
 import typing
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from vit_jax.errors import InputError, nearest
+
+
+class Section:
+    """A part of a config whose values are converted and checked as its annotations say, however it is made."""
+
+    where: ClassVar[str] = "config"
+
+    def __post_init__(self):
+        for key, wanted in annotations(type(self)).items():
+            object.__setattr__(self, key, coerce(getattr(self, key), wanted, f"{self.where}.{key}"))
+
+
+@functools.cache
+def annotations(section: type) -> dict[str, Any]:
+    """Return {key: annotation} of a section, in order."""
+    hints = typing.get_type_hints(section, include_extras=True)
+    return {field.name: hints[field.name] for field in dataclasses.fields(section)}
 
 
 def literal(text: str) -> Any:
@@ -14,48 +33,97 @@ def literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        return {"true": True, "false": False, "none": None}.get(text.lower(), text)
+        words = {"true": True, "false": False, "none": None, "nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+        return words.get(text.lower(), text)
 
 
 def coerce(value: Any, wanted: Any, where: str) -> Any:
-    """Return `value` as the annotated type `wanted`: a dataclass, Literal, union, tuple, or plain type.
+    """Return `value` as the annotated type `wanted`: a section, Literal, union, tuple, or plain type, with a range.
+
+    A single item is taken for a tuple of any length.
 
     Raises:
-        InputError: it is of another type, or has an unknown key; the message names `where`.
+        InputError: it is of another type, outside its range, or has an unknown key; the message names `where`.
     """
+    if typing.get_origin(wanted) is Literal and value not in typing.get_args(wanted):
+        # On a command line, none spells None, and some choices are called so.
+        if value is None and "none" in typing.get_args(wanted):
+            return "none"
+        raise InputError(f"{where}={value!r}: {nearest(str(value), typing.get_args(wanted))}")
+    try:
+        return _convert(value, wanted, where)
+    except _MismatchError:
+        raise InputError(f"{where}={value!r}: must be {describe(wanted)}") from None
+
+
+class _MismatchError(Exception):
+    pass
+
+
+def _convert(value: Any, wanted: Any, where: str) -> Any:
+    origin, options = typing.get_origin(wanted), typing.get_args(wanted)
     if dataclasses.is_dataclass(wanted):
         return _section(value, wanted, where)
-    origin, options = typing.get_origin(wanted), typing.get_args(wanted)
-    if origin is Literal:
-        # On a command line, none spells None, and some choices are called so.
-        value = "none" if value is None and "none" in options else value
-        if value in options:
+    if origin is Annotated:
+        kind, *ranges = options
+        value = _convert(value, kind, where)
+        if all(value in allowed for allowed in ranges):
             return value
-        raise InputError(f"{where}={value!r}: {nearest(str(value), options)}")
-    if origin in (typing.Union, types.UnionType):
+    elif origin is Literal:
+        if value in options and not isinstance(value, bool):
+            return value
+    elif origin in (typing.Union, types.UnionType):
         for option in options:
             try:
-                return coerce(value, option, where)
-            except InputError:
+                return _convert(value, option, where)
+            except _MismatchError:
                 continue
+    elif origin is dict:
+        if isinstance(value, dict):
+            return {key: _convert(item, options[1], f"{where}.{key}") for key, item in value.items()}
+    elif origin is tuple and options[1:] == (...,):
+        if isinstance(value, (list, tuple)):
+            try:
+                return tuple(_convert(item, options[0], where) for item in value)
+            except _MismatchError:
+                pass  # It may be one item that is itself a tuple.
+        return (_convert(value, options[0], where),)
     elif origin is tuple:
-        options = options[:1] * len(value) if options[1:] == (...,) and isinstance(value, (list, tuple)) else options
         if isinstance(value, (list, tuple)) and len(value) == len(options):
-            return tuple(coerce(item, option, where) for item, option in zip(value, options, strict=True))
+            return tuple(_convert(item, option, where) for item, option in zip(value, options, strict=True))
     elif wanted is float:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return float(value)
     elif isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool)):
         return value
-    name = getattr(wanted, "__name__", str(wanted)) if origin is None else str(wanted)
-    raise InputError(f"{where}={value!r}: must be {name.replace('NoneType', 'None')}")
+    raise _MismatchError
 
 
 def _section(value: Any, wanted: type, where: str) -> Any:
+    if isinstance(value, wanted):
+        return value
     if not isinstance(value, dict):
         raise InputError(f"{where}={value!r}: is a section; set {where}.KEY=VALUE")
-    annotations = typing.get_type_hints(wanted)
     for key in value:
-        if key not in annotations:
-            raise InputError(f"{where}.{key}: no such key; {nearest(key, annotations)}")
-    return wanted(**{key: coerce(item, annotations[key], f"{where}.{key}") for key, item in value.items()})
+        if key not in annotations(wanted):
+            raise InputError(f"{where}.{key}: no such key; {nearest(key, annotations(wanted))}")
+    return wanted(**{key: coerce(item, annotations(wanted)[key], f"{where}.{key}") for key, item in value.items()})
+
+
+def describe(wanted: Any) -> str:
+    """Return an annotation in words: "float in [0, 1)", "int at least 1 or none"."""
+    origin, options = typing.get_origin(wanted), typing.get_args(wanted)
+    if origin is Annotated:
+        # A text with a range is something of its own, such as a duration.
+        return " ".join([*[describe(options[0])][: options[0] is not str], *map(str, options[1:])])
+    if origin is Literal:
+        return " or ".join(map(repr, options))
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(map(describe, options))
+    if origin is dict:
+        return f"{{name: {describe(options[1])}}}"
+    if origin is tuple and options[1:] == (...,):
+        return f"tuple of {describe(options[0])}"
+    if origin is tuple:
+        return f"({', '.join(map(describe, options))})"
+    return "none" if wanted is type(None) else "section" if dataclasses.is_dataclass(wanted) else wanted.__name__

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import os
 import traceback
 from typing import Any
 
@@ -19,22 +20,26 @@ def load_config(spec: str, overrides: dict[str, str] | None = None) -> Config:
         InputError: no such file, an error inside it, an unknown key or a value of the wrong type.
     """
     path, _, arg = spec.partition(":")
+    if not os.path.isfile(path):
+        raise InputError(f"config file {path!r} does not exist; see configs/README.md for those there are")
     try:
         module_spec = importlib.util.spec_from_file_location("vit_jax_config", path)
         if module_spec is None:
             raise InputError(f"config file {path!r} must end in .py")
         module = importlib.util.module_from_spec(module_spec)
         module_spec.loader.exec_module(module)
+        if not callable(getattr(module, "get_config", None)):
+            raise InputError("has no get_config(arg), the function that returns the config")
         values = module.get_config(arg or None)
-    except FileNotFoundError as error:
-        raise InputError(f"config file {path!r} does not exist; see configs/README.md for those there are") from error
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     except Exception as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(path)]
         line = lines[-1] if lines else getattr(error, "lineno", "?")
         raise InputError(f"{path}, line {line}: {type(error).__name__}: {error}") from error
-    values = values.to_dict() if isinstance(values, ConfigDict) else dict(values)
+    if not isinstance(values, (ConfigDict, dict)):
+        raise InputError(f"{path}: get_config() returned {values!r}; it must return an ml_collections.ConfigDict")
+    values = values.to_dict() if isinstance(values, ConfigDict) else values
     return override(from_dict(values), overrides or {})
 
 
@@ -62,7 +67,9 @@ def override(config: Config, overrides: dict[str, str]) -> Config:
 def _set(values: dict, dotted: str, value: Any) -> None:
     *sections, last = dotted.split(".")
     for section in sections:
-        values = values.setdefault(section, {})
+        if values.get(section) is None:
+            values[section] = {}
+        values = values[section]
         if not isinstance(values, dict):
             raise InputError(f"config.{dotted}: {section!r} is a value, not a section")
     values[last] = value

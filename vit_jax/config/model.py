@@ -1,13 +1,15 @@
 """What a model is: one flat, frozen dataclass, from which every model is built and that weight files are read into."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
+from vit_jax.config.coerce import Section
+from vit_jax.config.ranges import Count, Finite, NonNegative, Positive, Range, Rate
 from vit_jax.errors import InputError
 
 
 @dataclass(frozen=True)
-class Model:
+class Model(Section):
     """A Vision Transformer, hybrid or ResNet by name; what is None comes from the table of sizes.
 
     Attributes:
@@ -46,35 +48,37 @@ class Model:
             `fsdp`, else 1. Changes speed, memory and the time to compile, results by rounding.
     """
 
+    where: ClassVar[str] = "model"
+
     name: str = "S/16"
-    patch: int | None = None
-    width: int | None = None
-    depth: int | None = None
-    num_heads: int | None = None
-    mlp_dim: int | None = None
-    resnet: tuple[int, ...] | None = None
-    resnet_width: int | None = None
+    patch: Count | None = None
+    width: Count | None = None
+    depth: Count | None = None
+    num_heads: Count | None = None
+    mlp_dim: Count | None = None
+    resnet: tuple[Count, ...] | None = None
+    resnet_width: Count | None = None
     pool: Literal["token", "gap", "map", "none"] = "token"
     pool_norm: Literal["before", "after"] = "before"
     class_token: bool | None = None
-    registers: int = 0
-    representation: int | None = None
+    registers: Annotated[int, Range("[0, inf)")] = 0
+    representation: Count | None = None
     position: Literal["learned", "learned2d", "relative", "sincos2d", "none"] = "learned"
     position_at: Literal["stem", "blocks", "blocks_shared"] = "stem"
     prefix_position: bool = True
     resample: Literal["bilinear", "bicubic"] = "bilinear"
     gelu: Literal["tanh", "exact"] = "tanh"
-    norm_eps: float = 1e-6
-    layer_scale: float | None = None
+    norm_eps: Positive = 1e-6
+    layer_scale: NonNegative | None = None
     qk_norm: bool = False
-    dropout: float = 0.0
-    drop_path: float = 0.0
+    dropout: Rate = 0.0
+    drop_path: Rate = 0.0
     drop_path_subset: bool = False
-    head_bias: float = 0.0
+    head_bias: Finite = 0.0
     attention: Literal["auto", "xla", "cudnn"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     remat: Literal["none", "full"] = "none"
-    unroll: int | None = None
+    unroll: Count | None = None
 
 
 def height_width(image_size: int | tuple[int, int]) -> tuple[int, int]:

@@ -1,15 +1,16 @@
 """The keys of an experiment's optimizer."""
 
-import math
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
+from vit_jax.config.coerce import Section
+from vit_jax.config.ranges import Duration, NonNegative, Positive, Range, Rate
 from vit_jax.errors import InputError
 
 
 @dataclass(frozen=True)
-class Optim:
+class Optim(Section):
     """Optimizer and learning rate.
 
     Attributes:
@@ -21,8 +22,8 @@ class Optim:
         timescale: of "rsqrt", a duration.
         lr_mults: (pattern, factor) of the learning rate; the first regular expression that matches the whole name of
             a parameter decides, and none means 1. Factor 0 freezes: no gradient, no state, no decay.
-        layer_decay: the learning rate of each layer over that of the next (Clark et al., 2020; Bao et al., 2022), in
-            (0, 1]: the embedding is layer 0, block i layer i + 1, the last norm and the head have the full rate.
+        layer_decay: the learning rate of each layer over that of the next (Clark et al., 2020; Bao et al., 2022):
+            the embedding is layer 0, block i layer i + 1, the last norm and the head have the full rate.
         weight_decay: decoupled (Loshchilov & Hutter, 2019), multiplied by the parameter's learning rate.
         decay: (pattern, factor) of the weight decay, read as `lr_mults`, but none means 0.
         clip: global gradient norm above which gradients are scaled down; None turns it off.
@@ -31,31 +32,28 @@ class Optim:
         momentum: of SGD, Adafactor and Muon; None: 0.9, and 0.95 for Muon.
     """
 
+    where: ClassVar[str] = "config.optim"
+
     name: Literal["adamw", "sgd", "adafactor", "lion", "muon"] = "adamw"
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     schedule: Literal["cosine", "linear", "rsqrt", "constant"] = "cosine"
-    timescale: str = "10_000st"
-    lr_mults: tuple[tuple[str, float], ...] = ()
-    layer_decay: float | None = None
-    weight_decay: float = 0.0
-    decay: tuple[tuple[str, float], ...] = ((r".*/kernel", 1.0),)
-    clip: float | None = 1.0
+    timescale: Annotated[str, Duration()] = "10_000st"
+    lr_mults: tuple[tuple[str, NonNegative], ...] = ()
+    layer_decay: Annotated[float, Range("(0, 1]")] | None = None
+    weight_decay: NonNegative = 0.0
+    decay: tuple[tuple[str, NonNegative], ...] = ((r".*/kernel", 1.0),)
+    clip: Positive | None = 1.0
     momentum_dtype: Literal["float32", "bfloat16"] = "float32"
-    b1: float = 0.9
-    b2: float | None = None
-    eps: float = 1e-8
-    momentum: float | None = None
+    b1: Rate = 0.9
+    b2: Rate | None = None
+    eps: Positive = 1e-8
+    momentum: Rate | None = None
 
     def __post_init__(self):
-        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
-            raise InputError(f"config.optim.layer_decay={self.layer_decay}: must be above 0 and at most 1")
+        super().__post_init__()
         for name in ("lr_mults", "decay"):
-            for pattern, factor in getattr(self, name):
+            for pattern, _ in getattr(self, name):
                 try:
                     re.compile(pattern)
                 except re.error as error:
-                    raise InputError(
-                        f"config.optim.{name}: {pattern!r} is not a regular expression ({error})"
-                    ) from error
-                if not 0 <= factor < math.inf:
-                    raise InputError(f"config.optim.{name}: the factor {factor} of {pattern!r} must be 0 or positive")
+                    raise InputError(f"config.optim.{name}: {pattern!r} is no regular expression ({error})") from error

@@ -1,7 +1,7 @@
 """Data: sources of pictures, and batches of them as a function of the step."""
 
 from vit_jax.data.pipeline import eval_batches, prepare, train_batches
-from vit_jax.data.sources import SOURCES, ArraySource, Record, Source, open_sources, open_split
+from vit_jax.data.sources import SOURCES, ArraySource, Record, Source, open_sources, open_split, open_train
 
 __all__ = [
     "SOURCES",
@@ -11,6 +11,7 @@ __all__ = [
     "eval_batches",
     "open_sources",
     "open_split",
+    "open_train",
     "prepare",
     "train_batches",
 ]

@@ -4,18 +4,13 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key, UInt8
+from jaxtyping import Array, Bool, Float, Key
 
 from vit_jax.config import Augment
 from vit_jax.data.randaugment import brightness, contrast, randaugment, saturation
 
 Images = Float[Array, "batch height width channels"]
 Targets = Float[Array, "batch classes"]
-
-
-def normalise(images: UInt8[Array, "batch height width channels"]) -> Images:
-    """Return uint8 pixels as float32 in [-1, 1], the range that published weights expect."""
-    return images.astype(jnp.float32) * (2 / 255) - 1
 
 
 def flip(key: Key[Array, ""], images: Images) -> Images:

@@ -5,35 +5,52 @@ begins the sequence at k. A picture that can't be read is replaced by the next g
 """
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 import grain
+import jax
 import numpy as np
 
 from vit_jax.config import Config
 from vit_jax.data import crop
 from vit_jax.data.bad import BadPictures
 from vit_jax.data.decode import BadPictureError, decode
-from vit_jax.data.sources.source import ArraySource, Source
+from vit_jax.data.sources.source import ArraySource, Source, column_of
 from vit_jax.errors import InputError
 
 Batch = dict[str, np.ndarray]
+# Shape and dtype of one record's value, by name.
+Columns = Mapping[str, jax.ShapeDtypeStruct]
 T = TypeVar("T")
+
+LABEL = {"label": jax.ShapeDtypeStruct((), np.int32)}
 
 
 class DecodedSource(ArraySource):
-    """A split held in memory at the model's size; `bad` tells of the pictures that could not be read, by index."""
+    """A split in memory at the model's size.
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, label_names: tuple[str, ...], bad: dict[int, str]):
-        super().__init__(images, labels, label_names)
-        self.bad = bad
+    Attributes:
+        values: the columns, each an array with a row for each picture.
+        bad: why a picture could not be read, by index.
+    """
+
+    def __init__(self, images: np.ndarray, values: dict[str, np.ndarray], source: Source, bad: dict[int, str]):
+        self.images, self.values, self.bad = images, values, bad
+        self.label_names, self.columns = source.label_names, tuple(values)
+        self.labels = next(values[name] for name in ("label", "labels") if name in values)
 
 
-def prepare(source: Source, config: Config, bad: BadPictures | None = None, train: bool = False) -> Source:
-    """Decode a split once and hold it in memory, if it is no larger than `config.data.cache_mb`.
+def prepare(
+    source: Source,
+    config: Config,
+    bad: BadPictures | None = None,
+    train: bool = False,
+    columns: Columns = LABEL,
+) -> Source:
+    """Decode a split once and hold it in memory, with the columns named, if `config.data.cache_mb` has room for it.
 
     A split that is cropped at random for training is returned as it is.
 
@@ -41,21 +58,22 @@ def prepare(source: Source, config: Config, bad: BadPictures | None = None, trai
         InputError: too many pictures can't be read.
     """
     shape = (*config.height_width(), config.channels)
+    check_columns(source, columns)
     if train and config.data.crop != "central":
         return source
     if isinstance(source, ArraySource) and source.images.shape[1:] == shape:
-        return DecodedSource(source.images, source.labels, source.label_names, {})
+        return DecodedSource(source.images, {column_of(source.labels): source.labels}, source, {})
     if len(source) * np.prod(shape) > config.data.cache_mb * 2**20:
         return source
     bad = bad or BadPictures(len(source), config.data.max_bad)
     images = np.zeros((len(source), *shape), np.uint8)
-    labels = np.zeros(len(source), np.int32)
+    values = _empty(columns, len(source))
     choose = crop.central(shape[:2], config.data.crop_fraction)
     found = {}
 
     def read(index: int) -> None:
         try:
-            labels[index] = _read(source, index, config, choose, images[index], fast=False)
+            _read(source, index, config, choose, images[index], values, index, fast=False)
         except BadPictureError as error:
             found[index] = str(error)
 
@@ -63,13 +81,29 @@ def prepare(source: Source, config: Config, bad: BadPictures | None = None, trai
         for _ in pool.map(read, range(len(source)), chunksize=64):
             pass
     bad.meet(found)
-    return DecodedSource(images, labels, source.label_names, found)
+    return DecodedSource(images, values, source, found)
+
+
+def check_columns(source: Source, columns: Columns) -> None:
+    """Raise an `InputError` if the records of a source don't have the columns that a task asks for."""
+    for name in columns:
+        if name not in source.columns:
+            raise InputError(
+                f"the task asks for {name!r} of every picture, but the data has {', '.join(source.columns)}; "
+                "config.task says what a model is trained for: classification needs one label a picture"
+            )
 
 
 def train_batches(
-    source: Source, config: Config, rows: np.ndarray, first: int, last: int, bad: BadPictures | None = None
+    source: Source,
+    config: Config,
+    rows: np.ndarray,
+    first: int,
+    last: int,
+    bad: BadPictures | None = None,
+    columns: Columns = LABEL,
 ) -> Iterator[Batch]:
-    """Yield the batches of steps `first` to `last` (exclusive): "image" uint8 and "label" int32 of the given rows.
+    """Yield the batches of steps `first` to `last` (exclusive): "image" uint8 and the columns of the given rows.
 
     Each epoch visits every picture once, in an order drawn from (seed, epoch); a batch may span two epochs. "replaced"
     is 1 for the rows whose picture could not be read.
@@ -84,14 +118,16 @@ def train_batches(
     def order(epoch: int) -> np.ndarray:
         return np.random.default_rng((config.seed, epoch)).permutation(number)
 
-    def read(position: int, out: np.ndarray, found: dict[int, str]) -> tuple[int, int]:
+    def read(position: int, batch: Batch, values: Batch, row: int, found: dict[int, str]) -> None:
         # Read the picture at a position of the endless sequence of epochs, or the next good one of the same epoch.
         epoch, place = divmod(position, number)
         for step in range(number):
             index = int(order(epoch)[(place + step) % number])
             choose = crop.training(config, epoch, index)
             try:
-                return _read(source, index, config, choose, out, fast=config.data.crop != "central"), int(step > 0)
+                _read(source, index, config, choose, batch["image"][row], values, row, config.data.crop != "central")
+                batch["replaced"][row] = step > 0
+                return
             except BadPictureError as error:
                 found[index] = str(error)
                 bad.check(found)
@@ -101,20 +137,25 @@ def train_batches(
         position, found = int(step) * config.batch + rows, {}
         if isinstance(source, DecodedSource):
             index, replaced = _replace(position, order, source)
-            return {"image": source.images[index], "label": source.labels[index], "replaced": replaced}, found
+            values = {name: source.values[name][index] for name in columns}
+            return {"image": source.images[index], **values, "replaced": replaced}, found
+        values = _empty(columns, len(rows))
         images = np.empty((len(rows), *config.height_width(), config.channels), np.uint8)
+        batch = {"image": images, **values, "replaced": np.zeros(len(rows), np.int32)}
         try:
-            facts = [read(int(place), image, found) for place, image in zip(position, images, strict=True)]
-        except InputError:  # Too many: told by the thread that draws batches, as Grain would add to the message.
+            for row, place in enumerate(position):
+                read(int(place), batch, values, row, found)
+        except InputError:  # Too many: raised by the thread that draws batches, as Grain would add to the message.
             return {}, found
-        labels, replaced = np.array(facts, np.int32).T
-        return {"image": images, "label": labels, "replaced": replaced}, found
+        return batch, found
 
     return _stream(batch_at, first, last, _threads(source, config), bad)
 
 
-def eval_batches(source: Source, config: Config, rows: np.ndarray, bad: BadPictures | None = None) -> Iterator[Batch]:
-    """Yield every picture exactly once, in order.
+def eval_batches(
+    source: Source, config: Config, rows: np.ndarray, bad: BadPictures | None = None, columns: Columns = LABEL
+) -> Iterator[Batch]:
+    """Yield every picture exactly once, in order, with its columns.
 
     "mask" is 0 for the rows that only fill up the last batch, and for pictures that can't be read.
 
@@ -124,23 +165,24 @@ def eval_batches(source: Source, config: Config, rows: np.ndarray, bad: BadPictu
     number, shape = len(source), (*config.height_width(), config.channels)
     choose = crop.central(shape[:2], config.data.crop_fraction)
 
-    def read(index: int, out: np.ndarray, found: dict[int, str]) -> tuple[int, int]:
+    def read(index: int, image: np.ndarray, values: Batch, row: int, found: dict[int, str]) -> bool:
         try:
-            return _read(source, index, config, choose, out, fast=False), 1
+            _read(source, index, config, choose, image, values, row, fast=False)
         except BadPictureError as error:
             found[index] = str(error)
-            return 0, 0
+        return index not in found
 
     def batch_at(step: int) -> tuple[Batch, dict[int, str]]:
         index, found = int(step) * config.batch + rows, {}
         inside, index = index < number, np.minimum(index, number - 1)
         if isinstance(source, DecodedSource):
-            images, labels, good = source.images[index], source.labels[index], ~np.isin(index, list(source.bad))
+            batch = {"image": source.images[index]} | {name: source.values[name][index] for name in columns}
+            good = ~np.isin(index, list(source.bad))
         else:
-            images = np.zeros((len(rows), *shape), np.uint8)
-            facts = [read(int(i), image, found) for i, image in zip(index, images, strict=True)]
-            labels, good = np.array(facts, np.int32).T
-        return {"image": images, "label": labels, "mask": (inside & (good > 0)).astype(np.float32)}, found
+            images, values = np.zeros((len(rows), *shape), np.uint8), _empty(columns, len(rows))
+            good = [read(int(i), images[row], values, row, found) for row, i in enumerate(index)]
+            batch = {"image": images, **values}
+        return {**batch, "mask": (inside & good).astype(np.float32)}, found
 
     steps = -(-number // config.batch)
     return _stream(batch_at, 0, steps, _threads(source, config), bad or BadPictures(number, config.data.max_bad))
@@ -156,16 +198,30 @@ def ahead(batches: Iterable[T], number: int = 1) -> Iterator[T]:
     yield from waiting
 
 
-def _read(source: Source, index: int, config: Config, choose: crop.Choose, out: np.ndarray, fast: bool) -> int:
-    # Put the picture into `out` and return its label.
-    picture, label = source[index]
+def _empty(columns: Columns, number: int) -> Batch:
+    return {name: np.zeros((number, *column.shape), column.dtype) for name, column in columns.items()}
+
+
+def _read(
+    source: Source,
+    index: int,
+    config: Config,
+    choose: crop.Choose,
+    out: np.ndarray,
+    values: Batch,
+    row: int,
+    fast: bool,
+) -> None:
+    # Put the picture into `out`, and its columns into a row of `values`.
+    picture, columns, identifier = source[index]
     try:
         pixels = decode(picture, config.height_width(), config.channels, choose, fast, out)
     except BadPictureError as error:
-        raise error if isinstance(picture, Path) else BadPictureError(f"record {index}: {error}") from error
+        raise error if isinstance(picture, Path) else BadPictureError(f"record {identifier}: {error}") from error
     if not np.may_share_memory(pixels, out):
         out[...] = pixels
-    return label
+    for name, array in values.items():
+        array[row] = columns[name]
 
 
 def _replace(

@@ -138,14 +138,27 @@ class Attention(nnx.Module):
             implementation: a name of `IMPLEMENTATIONS`.
             length: how many tokens there are; what comes after them is not seen.
         """
-        context = tokens if context is None else context
+        query, key, value = self._project(tokens, tokens if context is None else context)
+        bias = None if bias is None else bias[None].astype(query.dtype)
+        with jax.named_scope("attend"):
+            attended = IMPLEMENTATIONS[implementation](query, key, value, bias, length)
+        return self.out(attended)
+
+    def weights(
+        self, tokens: Float[Array, "batch tokens dim"], bias: Float[Array, "heads tokens tokens"] | None = None
+    ) -> Float[Array, "batch heads tokens tokens"]:
+        """Return, in float32, how much each token (third axis) attends to each (last axis)."""
+        query, key, _ = (x.astype(jnp.float32) for x in self._project(tokens, tokens))
+        scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) * query.shape[-1] ** -0.5
+        return jax.nn.softmax(scores if bias is None else scores + bias)
+
+    def _project(
+        self, tokens: Float[Array, "batch tokens dim"], context: Float[Array, "batch context dim"]
+    ) -> tuple[Float[Array, "batch _ heads head_dim"], ...]:
         query, key, value = (
             checkpoint_name(linear(x), "projected")
             for linear, x in ((self.query, tokens), (self.key, context), (self.value, context))
         )
         if self.query_norm is not None:
             query, key = self.query_norm(query), self.key_norm(key)
-        bias = None if bias is None else bias[None].astype(query.dtype)
-        with jax.named_scope("attend"):
-            attended = IMPLEMENTATIONS[implementation](query, key, value, bias, length)
-        return self.out(attended)
+        return query, key, value

@@ -6,14 +6,18 @@ as XLA's "SAME" and BiT evenly on both sides, and their epsilons differ.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Key, Shaped
 
 from vit_jax.config import Model
 from vit_jax.errors import InputError
+from vit_jax.models.activations import check_names
 from vit_jax.models.layers import PatchEmbedding, compute_dtype, make_head, stacked
 from vit_jax.models.variants import reduction
+from vit_jax.pixels import as_input
 
+Images = Shaped[Array | np.ndarray, "..."]
 Maps = Float[Array, "batch rows columns channels"]
 
 
@@ -117,14 +121,20 @@ class Stages(nnx.Module):
     def __call__(
         self, images: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch rows columns features"]:
+        """Return the last feature map."""
+        return self.maps(images)[-1]
+
+    def maps(self, images: Float[Array, "batch height width channels"]) -> list[Float[Array, "batch _ _ _"]]:
+        """Return the feature maps after the root and after every stage."""
         maps = self.root(images)
         if self.bit:
             maps = nnx.max_pool(maps, (3, 3), (2, 2), ((1, 1), (1, 1)))
         else:
             maps = nnx.max_pool(jax.nn.relu(self.root_norm(maps)), (3, 3), (2, 2), "SAME")
+        found = [maps]
         for i in range(self.num_stages):
-            maps = getattr(self, f"block{i + 1}")(maps)
-        return maps
+            found.append(getattr(self, f"block{i + 1}")(found[-1]))
+        return found
 
 
 class ResNetEmbedding(PatchEmbedding):
@@ -156,22 +166,48 @@ class BiT(nnx.Module):
         self.norm = _group_norm(self.resnet.features, bit=True, dtype=jnp.dtype("float32"), rngs=rngs)
         self.head = make_head(config, self.resnet.features, num_classes, rngs=rngs)
 
-    def encode(
-        self, images: Float[Array, "batch height width channels"], key: Key[Array, ""] | None = None
-    ) -> Float[Array, "batch rows columns dim"]:
-        """Return the last feature map, normalised."""
-        return jax.nn.relu(self.norm(self.resnet(images)))
+    def activation_names(self) -> list[str]:
+        """Return what `activations` can be asked for."""
+        return ["logits", "pooled", "tokens", *(f"stage/{i}" for i in range(self.resnet.num_stages))]
 
-    def features(
-        self, images: Float[Array, "batch height width channels"], *, key: Key[Array, ""] | None = None
-    ) -> Float[Array, "batch dim"]:
-        """Return what the head reads."""
-        return self.encode(images, key).mean(axis=(1, 2))
+    def activations(self, images: Images, *names: str) -> dict[str, Float[Array, "..."]]:
+        """Return what the model computes on the way to its logits, by name.
 
-    def __call__(
-        self, images: Float[Array, "batch height width channels"], *, key: Key[Array, ""] | None = None
-    ) -> Float[Array, "batch classes"]:
-        """Return float32 logits of pictures with values in [-1, 1]."""
+        Args:
+            names: any of
+
+                - logits (batch, classes); pooled (batch, dim): what the head reads;
+                - tokens (batch, tokens, dim): the last feature map, normalised, one token for each position;
+                - stage/I (batch, rows, columns, dim): the feature map after stage I, from fine to coarse.
+
+        Raises:
+            InputError: the model has no such activation, or doesn't take such pictures.
+        """
+        check_names(names, self)
+        _, *maps = self.resnet.maps(as_input(images, self.channels, self.config.name))
+        last = self._encode(maps[-1])
+        found = {f"stage/{i}": stage for i, stage in enumerate(maps)}
+        found["tokens"] = last.reshape(last.shape[0], -1, last.shape[-1])
+        found["pooled"] = last.mean(axis=(1, 2))
+        found["logits"] = self.head(found["pooled"])
+        return {name: found[name] for name in names}
+
+    def _encode(self, maps: Maps) -> Maps:
+        return jax.nn.relu(self.norm(maps))
+
+    def features(self, images: Images, *, key: Key[Array, ""] | None = None) -> Float[Array, "batch dim"]:
+        """Return what the head reads; else as `__call__`."""
+        return self._encode(self.resnet(as_input(images, self.channels, self.config.name))).mean(axis=(1, 2))
+
+    def __call__(self, images: Images, *, key: Key[Array, ""] | None = None) -> Float[Array, "batch classes"]:
+        """Return float32 logits; a key changes nothing.
+
+        Args:
+            images: floats in [-1, 1], or uint8 pixels from 0 to 255, which are normalised to that range.
+
+        Raises:
+            InputError: the pictures have another rank, other channels or another integer type; found while tracing.
+        """
         return self.head(self.features(images, key=key))
 
     def resize(self, image_size: tuple[int, int], patch: int | None = None) -> None:

@@ -102,8 +102,6 @@ def _resolve_vit(config: Model) -> Model:
     for key in ("patch", *Size._fields):
         if filled[key] is None:
             raise InputError(f"model.{key} must be set for {config.name!r}, which has no sizes of its own")
-        if filled[key] < 1:
-            raise InputError(f"model.{key}={filled[key]}: must be at least 1")
     if filled["width"] % filled["num_heads"]:
         raise InputError(f"model.num_heads={filled['num_heads']} does not divide model.width={filled['width']}")
     class_token = config.pool == "token" if config.class_token is None else config.class_token
@@ -119,9 +117,7 @@ def _resolve_vit(config: Model) -> Model:
 
 
 def _check_resnet(config: Model) -> None:
-    if any(units < 1 for units in config.resnet):
-        raise InputError(f"model.resnet={config.resnet}: every stage must have at least 1 unit")
-    if config.resnet_width < 1 or config.resnet_width % 32:
+    if config.resnet_width % 32:
         raise InputError(f"model.resnet_width={config.resnet_width}: must be a multiple of 32, for 32 groups")
 
 

@@ -4,11 +4,13 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Key, Shaped
 
 from vit_jax.config import Model
 from vit_jax.errors import InputError
+from vit_jax.models.activations import attention_weights, check_names
 from vit_jax.models.layers import (
     AttentionPool,
     PatchEmbedding,
@@ -22,8 +24,9 @@ from vit_jax.models.layers import (
 from vit_jax.models.position import make_position, num_prefix
 from vit_jax.models.resize import resize_patch
 from vit_jax.models.resnet import ResNetEmbedding
+from vit_jax.pixels import as_input
 
-Images = Float[Array, "batch height width channels"]
+Images = Shaped[Array | np.ndarray, "..."]
 
 
 class ViT(nnx.Module):
@@ -76,35 +79,73 @@ class ViT(nnx.Module):
             )
         return image_size[0] // patch, image_size[1] // patch
 
-    def encode(self, images: Images, key: Key[Array, ""] | None = None) -> Float[Array, "batch tokens dim"]:
-        """Return the encoder's tokens, class token and registers first, normalised where the norm is before pooling."""
-        return self._encode(images, key)[0]
+    def activation_names(self) -> list[str]:
+        """Return what `activations` can be asked for."""
+        blocks = [f"{kind}/{i}" for kind in ("block", "attention") for i in range(self.config.depth)]
+        stages = [f"stage/{i}" for i in range(len(self.config.resnet or ()) + 1)]
+        return ["logits", "pooled", "tokens", "embedding", *stages, *blocks]
 
-    def activations(self, images: Images) -> dict[str, Float[Array, "..."]]:
-        """Return what the layers give, to look at.
+    def activations(self, images: Images, *names: str) -> dict[str, Float[Array, "..."]]:
+        """Return what the model computes on the way to its logits, by name.
 
-        Returns:
-            embedding (batch, rows, columns, dim); blocks (depth, batch, tokens, dim), after each block; encoded
-            (batch, tokens, dim), what `encode` returns.
+        Args:
+            names: any of
+
+                - logits (batch, classes); pooled (batch, dim): what the head reads;
+                - tokens (batch, tokens, dim): the encoder's output, class token and registers first;
+                - embedding (batch, rows, columns, dim): the patches, before positions are added;
+                - block/I (batch, tokens, dim): tokens after block I;
+                - attention/I (batch, heads, tokens, tokens): the weights of block I, float32, each row summing to 1;
+                - stage/I (batch, rows, columns, dim): feature maps from fine to coarse: those of a hybrid's ResNet, and
+                  the encoder's patches last.
+
+        Raises:
+            InputError: the model has no such activation, or doesn't take such pictures.
         """
-        encoded, blocks = self._encode(images, None, collect=True)
-        return {"embedding": self.embedding(images), "blocks": blocks, "encoded": encoded}
+        check_names(names, self)
+        images = as_input(images, self.channels, self.config.name)
+        wants = {name.split("/")[0] for name in names}
+        embedded, start, added, bias = self._embed(images)
+        encoded, blocks = self._encode(start, added, bias, None, collect=bool(wants & {"block", "attention"}))
+
+        def attention(i: int) -> Float[Array, "batch heads tokens tokens"]:
+            before = start if i == 0 else blocks[i - 1]
+            position, own_bias = (x if x is None or x.ndim == ndim else x[i] for x, ndim in ((added, 2), (bias, 3)))
+            return attention_weights(self.blocks, i, before, position, own_bias)
+
+        def stage(i: int) -> Float[Array, "batch rows columns dim"]:
+            if i < len(self.config.resnet or ()):
+                return self.embedding.resnet.maps(images)[i + 1]
+            return encoded[:, num_prefix(self.config) :].reshape(embedded.shape)
+
+        indexed = {"block": lambda i: blocks[i], "attention": attention, "stage": stage}
+        named = {
+            "logits": lambda: self.head(self._pool(encoded)),
+            "pooled": lambda: self._pool(encoded),
+            "tokens": lambda: encoded,
+            "embedding": lambda: embedded,
+        }
+        found = {}
+        for name in names:
+            kind, _, i = name.partition("/")
+            found[name] = indexed[kind](int(i)) if i else named[kind]()
+        return found
 
     def features(self, images: Images, *, key: Key[Array, ""] | None = None) -> Float[Array, "batch *tokens dim"]:
-        """Return what the head reads: one vector a picture, or with `pool="none"` one a token."""
-        tokens, prefix = self.encode(images, key), num_prefix(self.config)
-        features = {
-            "token": lambda: tokens[:, 0],
-            "gap": lambda: tokens[:, prefix:].mean(axis=1),
-            "map": lambda: self.pool(tokens[:, prefix:]),
-            "none": lambda: tokens,
-        }[self.config.pool]()
-        if self.pool_norm is not None:
-            features = self.pool_norm(features)
-        return features if self.pre_logits is None else jnp.tanh(self.pre_logits(features))
+        """Return what the head reads: one vector a picture, or with `pool="none"` one a token; else as `__call__`."""
+        _, tokens, added, bias = self._embed(as_input(images, self.channels, self.config.name))
+        return self._pool(self._encode(tokens, added, bias, key)[0])
 
     def __call__(self, images: Images, *, key: Key[Array, ""] | None = None) -> Float[Array, "batch *tokens classes"]:
-        """Return float32 logits of pictures with values in [-1, 1]; with a key, dropout and stochastic depth act."""
+        """Return float32 logits; with a key, dropout and stochastic depth act.
+
+        Args:
+            images: floats in [-1, 1], or uint8 pixels from 0 to 255, which are normalised to that range.
+
+        Raises:
+            InputError: the pictures have another rank, other channels or another integer type, or a size that the patch
+                does not divide; found while tracing.
+        """
         return self.head(self.features(images, key=key))
 
     def resize(self, image_size: tuple[int, int], patch: int | None = None) -> None:
@@ -125,8 +166,8 @@ class ViT(nnx.Module):
             self.position.resize(self.grid(image_size))
         self.image_size = tuple(image_size)
 
-    def _encode(self, images: Images, key: Key[Array, ""] | None, *, collect: bool = False):
-        dropout_key, blocks_key = (None, None) if key is None else jax.random.split(key)
+    def _embed(self, images: Float[Array, "batch height width channels"]) -> tuple[jax.Array | None, ...]:
+        """Return the embedded patches, the encoder's input tokens, and what its blocks add to tokens and to scores."""
         grid = self.grid(images.shape[1:3])
         embedded = self.embedding(images)
         tokens = embedded.reshape(embedded.shape[0], -1, embedded.shape[-1])
@@ -139,9 +180,33 @@ class ViT(nnx.Module):
             added, bias = None, added
         elif self.config.position_at == "stem" and added is not None:
             tokens, added = add_position(tokens, added), None
+        return embedded, tokens, added, bias
+
+    def _encode(
+        self,
+        tokens: Float[Array, "batch tokens dim"],
+        added: Float[Array, "*layers tokens dim"] | None,
+        bias: Float[Array, "*layers heads tokens tokens"] | None,
+        key: Key[Array, ""] | None,
+        *,
+        collect: bool = False,
+    ) -> tuple[Float[Array, "batch tokens dim"], Float[Array, "depth batch tokens dim"] | None]:
+        dropout_key, blocks_key = (None, None) if key is None else jax.random.split(key)
         tokens = dropout(tokens, self.config.dropout, dropout_key)
         tokens, blocks = apply_blocks(self.blocks, tokens, self.config, blocks_key, added, bias, collect=collect)
         return (tokens if self.norm is None else self.norm(tokens)), blocks
+
+    def _pool(self, tokens: Float[Array, "batch tokens dim"]) -> Float[Array, "batch *_tokens features"]:
+        prefix = num_prefix(self.config)
+        features = {
+            "token": lambda: tokens[:, 0],
+            "gap": lambda: tokens[:, prefix:].mean(axis=1),
+            "map": lambda: self.pool(tokens[:, prefix:]),
+            "none": lambda: tokens,
+        }[self.config.pool]()
+        if self.pool_norm is not None:
+            features = self.pool_norm(features)
+        return features if self.pre_logits is None else jnp.tanh(self.pre_logits(features))
 
 
 def _check(config: Model) -> None:
@@ -151,7 +216,3 @@ def _check(config: Model) -> None:
         raise InputError("model.position='learned2d' needs a width of at least 2, for the two halves")
     if config.pool == "token" and not config.class_token:
         raise InputError("model.pool='token' reads the class token: model.class_token can't be False")
-    if config.unroll is not None and config.unroll < 1:
-        raise InputError(f"model.unroll={config.unroll}: must be at least 1")
-    if config.registers < 0:
-        raise InputError(f"model.registers={config.registers}: must be at least 0")

@@ -18,15 +18,17 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from vit_jax import data, tree
-from vit_jax.cluster.sharding import BATCH, batch_rows, make_mesh, shard_bytes
+from vit_jax.cluster.sharding import BATCH, make_mesh, shard_bytes
 from vit_jax.config import Config, differences, flatten
 from vit_jax.errors import InputError
-from vit_jax.evaluators import build_evaluators
+from vit_jax.evaluators import Evaluators, Subject
 from vit_jax.experiment import Experiment, build_experiment
 from vit_jax.optim.rates import format_rates
 from vit_jax.preflight.collectives import received
 from vit_jax.preflight.flops import count_flops
+from vit_jax.preflight.keys import check_keys
 from vit_jax.runs.directory import read_facts
+from vit_jax.tasks import Task
 from vit_jax.weights.initialise import start_from
 
 SUSTAINED = 100e12  # FLOPs a second of each device, to tell a time by where there is none to measure.
@@ -60,21 +62,18 @@ def check(config: Config, workdir: Path, asked: str | None = None) -> None:
     """
     devices = jax.devices() if asked is None else find_devices(asked)
     mesh = make_mesh(config.mesh, devices)
-    batch_rows(config.batch, mesh)
+    check_keys(config, mesh)
     settings = " ".join(f"{key}={value!r}" for key, value in _changed(config))
     _say("config", settings or "the defaults")
-    examples, label_names = _data(config, absent=asked is not None)
+    examples, label_names, here = _data(config, may_be_absent=asked is not None)
     config, weights = start_from(config, label_names, workdir)
     if weights is not None:
-        _say("init", weights.told)
+        _say("init", weights.report)
     _check_workdir(config, workdir)
     if asked is not None and config.model.dtype == "auto":
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype="bfloat16"))
-    if config.model.pool == "none":
-        raise InputError("config.model.pool='none' has logits for each token, not for a picture; use token, gap or map")
     experiment = build_experiment(config, mesh, len(label_names), examples)
-    build_evaluators(config, experiment.eval_step)
-    batch = batch_shapes(config, mesh)
+    batch = batch_shapes(config, mesh, experiment.task)
     one = {"image": jax.ShapeDtypeStruct((1, *batch["image"].shape[1:]), jnp.uint8)}
     forward = count_flops(jax.make_jaxpr(experiment.eval_step)(experiment.shapes.params, one))
     traced = experiment.train_step.trace(experiment.shapes, batch)
@@ -86,6 +85,12 @@ def check(config: Config, workdir: Path, asked: str | None = None) -> None:
     _say(
         "run", f"{plan.total:,} steps of {config.batch:,} pictures: {epochs:,.2f} epochs; {plan.warmup:,} steps warm-up"
     )
+    if here:
+        evaluators = Evaluators(Subject(experiment.graph, experiment.task, config, label_names, mesh))
+        for name, number in evaluators.pictures.items():
+            every = plan.evaluations[name]
+            part = number * forward * (plan.total // every) / (flops * plan.total)
+            _say("evaluate", f"{name!r}: {number:,} pictures every {every:,} steps, {part:.1%} of the run's operations")
     if config.optim.lr_mults or config.optim.layer_decay is not None:
         _say("rates", format_rates(config.optim, experiment.shapes.params).replace("\n", "\n" + " " * 10))
     axes = " x ".join(f"{name} {size}" for name, size in mesh.shape.items())
@@ -128,12 +133,13 @@ def find_devices(asked: str) -> list[jax.Device]:
     return jax.devices()
 
 
-def batch_shapes(config: Config, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+def batch_shapes(config: Config, mesh: Mesh, task: Task) -> dict[str, jax.ShapeDtypeStruct]:
     """Return the shapes of a batch as the step takes it, and where it lies."""
-    sharding, shape = NamedSharding(mesh, P(BATCH)), (config.batch, *config.height_width(), config.channels)
+    picture = jax.ShapeDtypeStruct((*config.height_width(), config.channels), jnp.uint8)
+    sharding = NamedSharding(mesh, P(BATCH))
     return {
-        "image": jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=sharding),
-        "label": jax.ShapeDtypeStruct(shape[:1], jnp.int32, sharding=sharding),
+        name: jax.ShapeDtypeStruct((config.batch, *each.shape), each.dtype, sharding=sharding)
+        for name, each in {"image": picture, **task.columns}.items()
     }
 
 
@@ -187,23 +193,21 @@ def _changed(config: Config) -> Iterator[tuple[str, Any]]:
     return ((key, value) for key, value in flatten(dataclasses.asdict(config)).items() if value != default[key])
 
 
-def _data(config: Config, absent: bool) -> tuple[int, tuple[str, ...]]:
-    """Return how many pictures there are to train on, and the classes; where the data may be absent, by the config."""
+def _data(config: Config, may_be_absent: bool) -> tuple[int, tuple[str, ...], bool]:
+    """Return how many pictures there are to train on, the classes, and whether the data is here or only described."""
     examples, classes = config.data.examples, config.data.classes
     try:
-        sources = data.open_sources(config)
+        source = data.open_train(config)
     except InputError as error:
-        if not absent:
+        if not may_be_absent:
             raise
         if examples is None or classes is None:
             how = "without the data, config.data.examples and config.data.classes must say how much there is"
             raise InputError(f"{error}; {how}") from error
         _say("data", f"not here; by the config {examples:,} train pictures, {classes:,} classes")
-        return examples, tuple(map(str, range(classes)))
-    label_names = sources["train"].label_names
-    sizes = ", ".join(f"{len(source):,} {split} pictures" for split, source in sources.items())
-    _say("data", f"{sizes}, {len(label_names):,} classes")
-    return len(sources["train"]), label_names
+        return examples, tuple(map(str, range(classes))), False
+    _say("data", f"{len(source):,} train pictures, {len(source.label_names):,} classes")
+    return len(source), source.label_names, True
 
 
 def _check_workdir(config: Config, workdir: Path) -> None:

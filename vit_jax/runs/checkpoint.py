@@ -25,6 +25,7 @@ from vit_jax.models import init_params, model_graph
 from vit_jax.runs.directory import Facts, finished_steps, read_facts
 from vit_jax.cluster.sharding import make_mesh, tree_shardings, with_shardings
 from vit_jax.step import State
+from vit_jax.tasks import best_metric
 
 # What is read alone, by those who only need the model; the other fields of the state lie together in "training".
 ALONE = ("params", "ema")
@@ -242,7 +243,7 @@ def load_params(workdir: Path, model_facts: dict[str, Any], mesh: Mesh, checkpoi
         InputError: the run has no such checkpoint, or none that is whole.
     """
     config = read_facts(workdir).config
-    checkpoints = Checkpoints(workdir, keep_best=config.keep_best)
+    checkpoints = Checkpoints(workdir, keep_best=best_metric(config))
     if checkpoints.latest() is None:
         raise InputError(f"run {str(workdir)!r} has no checkpoint yet")
     shapes = jax.eval_shape(lambda: init_params(jax.random.key(0), **model_facts))

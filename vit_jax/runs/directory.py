@@ -87,7 +87,7 @@ _REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, 
 
 
 @contextlib.contextmanager
-def stopping_where_nothing_can_be_written(workdir: Path) -> Iterator[None]:
+def reporting_full_disk(workdir: Path) -> Iterator[None]:
     """Turn what the disk refuses, while a run is going, into one line that names the newest checkpoint.
 
     Raises:

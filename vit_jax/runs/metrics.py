@@ -18,6 +18,7 @@ from tensorboardX.summary import scalar
 from tqdm import tqdm
 
 from vit_jax.errors import InputError
+from vit_jax.evaluators import Results
 
 
 class Writer:
@@ -27,7 +28,7 @@ class Writer:
     """
 
     def __init__(self, workdir: Path, step: int):
-        path = workdir / "metrics.jsonl"
+        self._folder, path = workdir, workdir / "metrics.jsonl"
         try:
             kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= step]
         except (ValueError, KeyError, TypeError) as error:
@@ -44,8 +45,8 @@ class Writer:
         self._add(Event(file_version="brain.Event:2"))
         self._add(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
 
-    def write(self, step: int, metrics: dict[str, float | int]) -> None:
-        """Write the metrics of a step; each step at most once.
+    def write(self, step: int, metrics: dict[str, float | int], results: Results | None = None) -> None:
+        """Write the metrics of a step, each step at most once, and the tables and figures of its evaluations.
 
         Raises:
             OSError: the disk is full, or can't be written.
@@ -57,12 +58,23 @@ class Writer:
             for name, value in metrics.items():
                 self._add(Event(step=step, summary=scalar(name, value)))
             self._events.flush()
+            if results is not None:
+                self._write_results(step, results)
         except OSError:
             # What is held back could not be written at exit either, and would be told of once more.
             for file in (self._lines, self._events):
                 with contextlib.suppress(OSError):
                     file.close()
             raise
+
+    def _write_results(self, step: int, results: Results) -> None:
+        for name, content in (results.tables | results.figures).items():
+            path = self._folder / "evaluation" / f"{name.replace('/', '-')}-{step}"
+            path.parent.mkdir(exist_ok=True)
+            if name in results.tables:
+                path.with_name(f"{path.name}.json").write_text(json.dumps(content, indent=1) + "\n")
+            else:
+                content.savefig(path.with_name(f"{path.name}.png"), dpi=110)
 
     def _add(self, event: Event) -> None:
         event.wall_time = time.time()
@@ -135,10 +147,10 @@ class Progress:
 
     def update(self, step: int, metrics: dict[str, float | int]) -> None:
         """Move to `step` and show its metrics, if it has any."""
-        shown = "  ".join(f"{name} {_format(name, value)}" for name, value in metrics.items() if name in _SHOWN)
+        shown = "  ".join(f"{name} {_format(name, value)}" for name, value in metrics.items() if _is_shown(name))
         line = f"step {step}/{self._total}  {shown}"
         if self._bar is not None:
-            if any(name.startswith("val/") for name in metrics):
+            if any(not name.startswith(("train/", "data/")) for name in metrics):
                 self._bar.write(line)
             if metrics:
                 self._bar.set_postfix_str(shown, refresh=False)
@@ -153,7 +165,11 @@ class Progress:
             self._bar.close()
 
 
-_SHOWN = ("train/loss", "train/images_per_second", "train/data_wait", "val/loss", "val/accuracy")
+_SHOWN = ("train/loss", "train/images_per_second", "train/data_wait")
+
+
+def _is_shown(name: str) -> bool:
+    return name in _SHOWN or not (name.startswith(("train/", "data/")) or name.endswith("/count"))
 
 
 def _format(name: str, value: float) -> str:

@@ -18,18 +18,28 @@ from vit_jax.weights.fetch import fetch
 
 # What says how a model is trained and run: the config's always. The rest of an architecture is that of the weights,
 # unless the config sets it to something else than its default.
-OWN = ("resample", "dropout", "drop_path", "drop_path_subset", "head_bias", "dtype", "attention", "remat", "unroll")
+CONFIGS_OWN = (
+    "resample",
+    "dropout",
+    "drop_path",
+    "drop_path_subset",
+    "head_bias",
+    "dtype",
+    "attention",
+    "remat",
+    "unroll",
+)
 
 
 class Weights(NamedTuple):
     """Parameters to start from, in the host's memory.
 
     Attributes:
-        told: one line on which are taken, resized and new, and what the model has from them that the config didn't say.
+        report: one line: which are taken, resized and new, and what the model has from them that the config didn't say.
     """
 
     params: Any
-    told: str
+    report: str
 
 
 def start_from(config: Config, label_names: tuple[str, ...], workdir: Path) -> tuple[Config, Weights | None]:
@@ -45,56 +55,47 @@ def start_from(config: Config, label_names: tuple[str, ...], workdir: Path) -> t
     if not config.init:
         raise InputError("config.init is empty: say which weights to start from, --config.init=PATH, or none")
     if Checkpoints(workdir).latest() is not None:
-        model = configured(read_facts(workdir).config.model, _said(config.model), str(workdir))
+        model = configured(read_facts(workdir).config.model, _stated(config.model), str(workdir))
         return dataclasses.replace(config, model=model), None
     try:
-        model, told = _load(config, label_names)
+        model, report = _load(config, label_names)
     except InputError as error:
         raise InputError(f"config.init: {error}") from error
-    if theirs := _theirs(config.model, model.config):
-        told += f"; the model has their {theirs}"
+    if theirs := _inherited(config.model, model.config):
+        report += f"; the model has their {theirs}"
     params = jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.split(model)[1]))
-    return dataclasses.replace(config, model=model.config), Weights(params, told)
-
-
-def place_params(params: Any, shapes: Any) -> Any:
-    """Return the parameters as global arrays that lie as `shapes` says: no device holds more than its part."""
-
-    def put(array: np.ndarray, shape: jax.ShapeDtypeStruct) -> jax.Array:
-        return jax.make_array_from_callback(shape.shape, shape.sharding, lambda part: array[part])
-
-    return jax.tree.map(put, params, shapes)
+    return dataclasses.replace(config, model=model.config), Weights(params, report)
 
 
 def _load(config: Config, label_names: tuple[str, ...]) -> tuple[nnx.Module, str]:
-    path, said = fetch(config.init), _said(config.model)
+    path, stated = fetch(config.init), _stated(config.model)
     # Only a run says what its classes are called; of any other weights the head is another data set's.
     same = (path / "run.json").is_file() and read_facts(path).label_names == label_names
     if not same:
-        said["representation"] = config.model.representation
-    model = load(config.init, num_classes=None if same else len(label_names), host=True, **said)
+        stated["representation"] = config.model.representation
+    model = load(config.init, num_classes=None if same else len(label_names), host=True, **stated)
     if model.channels != config.channels:
         raise InputError(f"{config.init}: takes {model.channels} channels, not config.channels={config.channels}")
     before, size = _shapes(model), config.height_width()
     model.resize(size)
     after = _shapes(model)
     resized = [name for name in before if before[name] != after[name]]
-    told = [f"{len(before) - len(resized) - (0 if same else 2)} arrays taken"]
+    parts = [f"{len(before) - len(resized) - (0 if same else 2)} arrays taken"]
     if resized:
-        told.append(f"{', '.join(resized)} resized for {size[0]}x{size[1]} pixels")
-    told.append("the head too" if same else f"a new head for {len(label_names)} classes")
-    return model, f"starting from {config.init}: {', '.join(told)}"
+        parts.append(f"{', '.join(resized)} resized for {size[0]}x{size[1]} pixels")
+    parts.append("the head too" if same else f"a new head for {len(label_names)} classes")
+    return model, f"starting from {config.init}: {', '.join(parts)}"
 
 
-def _said(model: Model) -> dict[str, Any]:
+def _stated(model: Model) -> dict[str, Any]:
     values = {field.name: getattr(model, field.name) for field in dataclasses.fields(Model)}
     defaults = dataclasses.asdict(Model())
-    return {key: value for key, value in values.items() if key in ("name", *OWN) or value != defaults[key]}
+    return {key: value for key, value in values.items() if key in ("name", *CONFIGS_OWN) or value != defaults[key]}
 
 
-def _theirs(said: Model, model: Model) -> str:
+def _inherited(stated: Model, model: Model) -> str:
     # The sizes are in the name, and a class token mostly follows from how the head pools.
-    old, new = (dataclasses.asdict(config) for config in (said, model))
+    old, new = (dataclasses.asdict(config) for config in (stated, model))
     names = [name for name in new if name not in (*SIZE_KEYS, "class_token") and old[name] != new[name]]
     return ", ".join(f"{name}={new[name]!r}" for name in names)
 

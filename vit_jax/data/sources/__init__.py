@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from vit_jax.config import Config
 from vit_jax.data.sources.builtin import open_digits, open_synthetic
+from vit_jax.data.sources.csv_file import open_csv
 from vit_jax.data.sources.folder import open_folder
 from vit_jax.data.sources.hub import open_hub
 from vit_jax.data.sources.records import open_records
@@ -11,7 +12,7 @@ from vit_jax.data.sources.source import ArraySource, Record, Source, parse_split
 from vit_jax.data.sources.tfds import open_tfds
 from vit_jax.errors import InputError, nearest
 
-__all__ = ["SOURCES", "ArraySource", "Record", "Source", "open_sources", "open_split"]
+__all__ = ["SOURCES", "ArraySource", "Record", "Source", "open_sources", "open_split", "open_train"]
 
 # From a config, what follows the kind in `config.data.name`, a split, and the label names where they are known already.
 Open = Callable[[Config, str, str, tuple[str, ...] | None], Source]
@@ -29,6 +30,7 @@ def sliced(open_whole: Open) -> Open:
 
 # To add a source: a function from a config and a split to a `Source`, and a line here.
 SOURCES = {
+    "csv": sliced(open_csv),
     "digits": sliced(open_digits),
     "folder": sliced(open_folder),
     "hf": sliced(open_hub),
@@ -50,8 +52,12 @@ def open_split(config: Config, split: str, label_names: tuple[str, ...] | None =
     return SOURCES[kind](config, where, split, label_names)
 
 
+def open_train(config: Config) -> Source:
+    """Return the training split that a config names, and of it the fraction that it asks for."""
+    return take_fraction(open_split(config, config.data.train), config.data.fraction, config.data.fraction_seed)
+
+
 def open_sources(config: Config) -> dict[str, Source]:
-    """Return {"train": ..., "val": ...} of a config: the splits it names, of the first the fraction it asks for."""
-    train = open_split(config, config.data.train)
-    val = open_split(config, config.data.val, train.label_names)
-    return {"train": take_fraction(train, config.data.fraction, config.data.fraction_seed), "val": val}
+    """Return {"train": ..., "val": ...}: the two splits that a config names, of one set of classes."""
+    train = open_train(config)
+    return {"train": train, "val": open_split(config, config.data.val, train.label_names)}

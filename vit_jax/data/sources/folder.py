@@ -38,6 +38,8 @@ class Listing(NamedTuple):
 class FolderSource:
     """The pictures of a listing; labels count along `label_names`."""
 
+    columns = ("label",)
+
     def __init__(self, folder: Path, listing: Listing, label_names: tuple[str, ...]):
         self.folder, self.label_names = folder, label_names
         number = {name: label for label, name in enumerate(label_names)}
@@ -51,7 +53,7 @@ class FolderSource:
     def __getitem__(self, index: int) -> Record:
         start = self._ends[index - 1] + 1 if index else 0
         name = os.fsdecode(self._names[start : self._ends[index]].tobytes())
-        return Record(self.folder / name, int(self.labels[index]))
+        return Record(self.folder / name, {"label": int(self.labels[index])}, name)
 
 
 def open_folder(config: Config, where: str, split: str, label_names: tuple[str, ...] | None) -> FolderSource:

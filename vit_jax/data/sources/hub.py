@@ -15,16 +15,18 @@ class HubSource:
 
     def __init__(self, rows: Any, image_key: str, labels: np.ndarray, label_names: tuple[str, ...]):
         self.labels, self.label_names = labels.astype(np.int32), label_names
-        self._rows, self._image_key = rows.select_columns([image_key]), image_key
+        self._rows, self._image_key = rows, image_key
+        self.columns = tuple({*rows.column_names, "label"} - {image_key})
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, index: int) -> Record:
-        picture = self._rows[index][self._image_key]
+        columns = self._rows[index]
+        picture = columns.pop(self._image_key)
         if isinstance(picture, dict):
             picture = picture["bytes"] if picture["bytes"] is not None else Path(picture["path"])
-        return Record(picture, int(self.labels[index]))
+        return Record(picture, columns | {"label": int(self.labels[index])}, str(index))
 
 
 def open_hub(config: Config, where: str, split: str, label_names: tuple[str, ...] | None) -> HubSource:

@@ -30,6 +30,8 @@ def shard_name(split: str, shard: int, shards: int) -> str:
 class RecordsSource:
     """A split of a prepared data set: `shards` files, record i in file i % shards; each is opened when first read."""
 
+    columns = ("label",)
+
     def __init__(self, files: list[Path], labels: np.ndarray, label_names: tuple[str, ...]):
         self.labels, self.label_names = labels.astype(np.int32), label_names
         self._files, self._readers = files, {}
@@ -41,7 +43,7 @@ class RecordsSource:
         place, shard = divmod(index, len(self._files))
         reader = self._readers.get(shard) or self._readers.setdefault(shard, _open(self._files[shard]))
         record = reader.read([place])[0]
-        return Record(record[LABEL.size :], LABEL.unpack_from(record)[0])
+        return Record(record[LABEL.size :], {"label": LABEL.unpack_from(record)[0]}, str(index))
 
 
 def _open(file: Path) -> Any:

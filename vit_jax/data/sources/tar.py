@@ -14,6 +14,8 @@ from vit_jax.errors import InputError
 class TarSource:
     """The pictures of one split of a tar: where each begins and how long it is."""
 
+    columns = ("label",)
+
     def __init__(self, tar: int, places: list[tuple[int, int]], labels: list[int], label_names: tuple[str, ...]):
         self.labels, self.label_names = np.array(labels, np.int32), label_names
         self._tar, self._places = tar, places
@@ -23,7 +25,7 @@ class TarSource:
 
     def __getitem__(self, index: int) -> Record:
         start, size = self._places[index]
-        return Record(os.pread(self._tar, size, start), int(self.labels[index]))
+        return Record(os.pread(self._tar, size, start), {"label": int(self.labels[index])}, str(index))
 
 
 def open_tar(path: str) -> dict[str, Source]:

@@ -22,13 +22,15 @@ class TfdsSource:
     def __init__(self, examples: Sequence, config: Config, label_names: tuple[str, ...], identity: str):
         self.label_names = label_names
         self._examples, self._data, self._identity = examples, config.data, identity
+        self.columns = ("label",)
 
     def __len__(self) -> int:
         return len(self._examples)
 
     def __getitem__(self, index: int) -> Record:
         example = self._examples[index]
-        return Record(example[self._data.image_key], int(example[self._data.label_key]))
+        picture = example.pop(self._data.image_key)
+        return Record(picture, example | {"label": int(example[self._data.label_key])}, str(index))
 
     @cached_property
     def labels(self) -> np.ndarray:
@@ -38,7 +40,7 @@ class TfdsSource:
             return kept["labels"]
         with ThreadPoolExecutor(self._data.threads) as pool:
             numbers = tqdm(range(len(self)), "reading labels", unit="", unit_scale=True, disable=None)
-            labels = np.fromiter(pool.map(lambda index: self[index].label, numbers), np.int32, len(self))
+            labels = np.fromiter(pool.map(lambda index: self[index].columns["label"], numbers), np.int32, len(self))
         write_cached("labels", self._identity, labels=labels)
         return labels
 

@@ -1,0 +1,35 @@
+"""One class for each picture."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool
+
+from vit_jax.config import Config
+from vit_jax.errors import InputError
+from vit_jax.losses import make_targets
+from vit_jax.tasks.task import Batch, Outputs, Targets, Task
+
+
+def check_pooled(config: Config) -> None:
+    """Refuse a model that has outputs for each token, where a task wants them for the picture."""
+    if config.model.pool == "none":
+        raise InputError("config.model.pool='none' has logits for each token, not for a picture; use token, gap or map")
+
+
+class Classification(Task):
+    """The class of each picture: cross-entropy over the classes, or for each class against all others."""
+
+    evaluators = ("classification",)
+    best = "accuracy"
+    columns = {"label": jax.ShapeDtypeStruct((), jnp.int32)}
+
+    def __init__(self, config: Config, num_classes: int):
+        check_pooled(config)
+        super().__init__(config, num_classes)
+
+    def targets(self, batch: Batch) -> Targets:
+        return make_targets(batch["label"], self.num_outputs, self._smoothing)
+
+    def report(self, outputs: Outputs, targets: Targets) -> dict[str, Bool[Array, " batch"]]:
+        # Against the label that weighs most in a mixture.
+        return {"accuracy": outputs.argmax(-1) == targets.argmax(-1)}
