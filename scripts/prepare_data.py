@@ -65,6 +65,8 @@ def open_splits(src: str, splits: str | None, config: Config) -> dict[str, Sourc
         return {split: found[split] for split in named or found}
     if os.path.isdir(src):
         inside = [entry.name for entry in os.scandir(src) if entry.is_dir() and not entry.name.startswith(".")]
+        if not any(entry.is_dir() for split in inside for entry in os.scandir(os.path.join(src, split))):
+            raise InputError(f"{src!r} holds no SPLIT/CLASS/*.jpg, such as train/cat/1.jpg: {found_in(src, inside)}")
         config = override(config, {"data.name": "folder", "data.path": repr(src)})
         named = named or in_order(inside)
     elif ":" in src:
@@ -78,7 +80,17 @@ def open_splits(src: str, splits: str | None, config: Config) -> dict[str, Sourc
     sources = {}
     for split in named:
         sources[split] = open_split(config, split, sources[named[0]].label_names if sources else None)
+        if "label" not in sources[split].columns:
+            raise InputError(f"{src!r}: prepared records hold one label a picture; train on this source as it is")
     return sources
+
+
+def found_in(src: str, folders: list[str]) -> str:
+    """Return what there is in a folder in place of splits."""
+    if not folders:
+        return "it has no folders in it"
+    some = ", ".join(map(repr, sorted(folders)[:3]))
+    return f"{some} have no folders in them; if they are classes, give the folder above"
 
 
 def cap(picture: bytes, short_side: int, quality: int) -> bytes:

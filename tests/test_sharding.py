@@ -25,7 +25,7 @@ from vit_jax.errors import InputError
 from vit_jax.experiment import build_experiment, unrolled
 from vit_jax.models import init_params
 from vit_jax.models.layers import REMAT
-from vit_jax.preflight.check import batch_shapes, compile_step
+from vit_jax.preflight.check import compile_step
 from vit_jax.runs.checkpoint import Checkpoints
 
 

@@ -53,6 +53,13 @@ def run_command(main: Callable[[], object]) -> None:
         sys.exit(_fail(f"error: {error}", INPUT))
     except Stop as stop:
         sys.exit(_fail(str(stop), stop.code))
+    except (MemoryError, RuntimeError) as error:
+        # XLA's own error is a RuntimeError that begins so.
+        if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        first, *_ = str(error).splitlines() or ["no more can be allocated"]
+        how = "take a smaller batch, image_size or model, or set accumulate or model.remat=full"
+        sys.exit(_fail(f"error: out of memory ({first}); {how}", INPUT))
     except KeyboardInterrupt:
         sys.exit(_fail("interrupted; run the same command again to continue", INTERRUPTED))
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
@@ -93,6 +94,16 @@ def build_experiment(config: Config, mesh: Mesh, num_classes: int, examples: int
     )
 
 
+def batch_shapes(config: Config, mesh: Mesh, task: Task) -> dict[str, jax.ShapeDtypeStruct]:
+    """Return the shapes of a batch as the step takes it, and where it lies."""
+    picture = jax.ShapeDtypeStruct((*config.height_width(), config.channels), jnp.uint8)
+    sharding = NamedSharding(mesh, P(BATCH))
+    return {
+        name: jax.ShapeDtypeStruct((config.batch, *each.shape), each.dtype, sharding=sharding)
+        for name, each in {"image": picture, **task.columns}.items()
+    }
+
+
 def unrolled(config: Config, platform: str, fsdp: int) -> Config:
     """Return a config with `model.unroll` decided, where it is not.
 
@@ -106,6 +117,8 @@ def unrolled(config: Config, platform: str, fsdp: int) -> Config:
 
 
 def _check_parts(config: Config, mesh: Mesh) -> None:
+    if config.model.attention == "cudnn" and mesh.devices.flat[0].platform == "cpu":
+        raise InputError("config.model.attention='cudnn' needs a GPU, and there is none here; use 'auto'")
     devices = math.prod(mesh.shape[axis] for axis in BATCH)
     rows, rest = divmod(config.batch, devices * config.accumulate)
     if rest:

@@ -29,7 +29,7 @@ from vit_jax.data.bad import BadPictures
 from vit_jax.data.pipeline import ahead
 from vit_jax.errors import NOT_FINITE, InputError, Parser, Stop, run_command
 from vit_jax.evaluators import Evaluators, Subject
-from vit_jax.experiment import build_experiment
+from vit_jax.experiment import batch_shapes, build_experiment
 from vit_jax.preflight.check import check
 from vit_jax.preflight.keys import check_keys
 from vit_jax.runs.checkpoint import Checkpoints
@@ -59,6 +59,7 @@ def train(config: Config, workdir: Path, preemption: Preemption) -> None:
     config, weights = start_from(config, label_names, workdir)
     experiment = build_experiment(config, mesh, len(label_names), len(source))
     task, plan = experiment.task, experiment.plan
+    experiment.train_step.trace(experiment.shapes, batch_shapes(config, mesh, task))
     say(f"reading {len(source):,} train pictures")
     bad = BadPictures(len(source), config.data.max_bad)
     source = data.prepare(source, config, bad, train=True, columns=task.columns)

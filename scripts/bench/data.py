@@ -33,6 +33,7 @@ class ListSource:
     """Pictures, files or bytes, of one class."""
 
     label_names = ("picture",)
+    columns = ("label",)
 
     def __init__(self, pictures: list[Path] | list[bytes]):
         self.pictures = pictures

@@ -26,9 +26,8 @@ from jax.experimental import topologies
 from vit_jax.cluster.sharding import make_mesh
 from vit_jax.config import Config
 from vit_jax.errors import InputError, Parser
-from vit_jax.experiment import build_experiment
+from vit_jax.experiment import batch_shapes, build_experiment
 from vit_jax.models.layers import compute_dtype
-from vit_jax.preflight.check import batch_shapes
 from vit_jax.preflight.hlo import Instruction, parse, size_of, trips
 
 # FLOP/s of a large bfloat16 matrix product, and bytes/s of a large copy, read and written: as reported for such a card,

@@ -49,7 +49,7 @@ def coerce(value: Any, wanted: Any, where: str) -> Any:
         # On a command line, none spells None, and some choices are called so.
         if value is None and "none" in typing.get_args(wanted):
             return "none"
-        raise InputError(f"{where}={value!r}: {nearest(str(value), typing.get_args(wanted))}")
+        raise InputError(f"{where}={value!r}: {nearest(str(value), map(str, typing.get_args(wanted)))}")
     try:
         return _convert(value, wanted, where)
     except _MismatchError:

@@ -14,21 +14,19 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh
 
 from vit_jax import data, tree
 from vit_jax.cluster.sharding import BATCH, make_mesh, shard_bytes
 from vit_jax.config import Config, differences, flatten
 from vit_jax.errors import InputError
 from vit_jax.evaluators import Evaluators, Subject
-from vit_jax.experiment import Experiment, build_experiment
+from vit_jax.experiment import Experiment, batch_shapes, build_experiment
 from vit_jax.optim.rates import format_rates
 from vit_jax.preflight.collectives import received
 from vit_jax.preflight.flops import count_flops
 from vit_jax.preflight.keys import check_keys
 from vit_jax.runs.directory import read_facts
-from vit_jax.tasks import Task
 from vit_jax.weights.initialise import start_from
 
 SUSTAINED = 100e12  # FLOPs a second of each device, to tell a time by where there is none to measure.
@@ -131,16 +129,6 @@ def find_devices(asked: str) -> list[jax.Device]:
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", int(asked))
     return jax.devices()
-
-
-def batch_shapes(config: Config, mesh: Mesh, task: Task) -> dict[str, jax.ShapeDtypeStruct]:
-    """Return the shapes of a batch as the step takes it, and where it lies."""
-    picture = jax.ShapeDtypeStruct((*config.height_width(), config.channels), jnp.uint8)
-    sharding = NamedSharding(mesh, P(BATCH))
-    return {
-        name: jax.ShapeDtypeStruct((config.batch, *each.shape), each.dtype, sharding=sharding)
-        for name, each in {"image": picture, **task.columns}.items()
-    }
 
 
 def compile_step(traced: jax.stages.Traced, mesh: Mesh, *, runs: bool = False) -> Compiled:
