@@ -47,7 +47,7 @@ class MultiLabel:
         loss, probabilities, labels, mask = (np.concatenate(arrays) for arrays in zip(*rows, strict=True))
         good = mask > 0
         loss, probabilities, labels = loss[good], probabilities[good], labels[good]
-        shown = np.flatnonzero(labels.any(axis=0))
+        shown = np.flatnonzero(labels.any(axis=0)).tolist()
         precisions = [float(average_precision_score(labels[:, i], probabilities[:, i])) for i in shown]
         scalars = {
             "loss": float(loss.mean(dtype=np.float64)),

@@ -18,7 +18,7 @@ class CsvSource:
 
     def __init__(self, folder: Path, rows: list[dict[str, str]], labels: np.ndarray, label_names: tuple[str, ...]):
         self.labels, self.label_names = labels, label_names
-        self.columns = (*{name for name in rows[0] if name != PATH}, "labels", *["label"] * (labels.ndim == 1))
+        self.columns = ("label", "labels") if labels.ndim == 1 else ("labels",)
         self._folder, self._rows = folder, rows
 
     def __len__(self) -> int:
@@ -26,11 +26,10 @@ class CsvSource:
 
     def __getitem__(self, index: int) -> Record:
         row, label = self._rows[index], self.labels[index]
-        columns: dict[str, Any] = dict(row)
+        columns: dict[str, Any] = {"labels": label}
         if self.labels.ndim == 1:
-            columns["label"] = int(label)
-            label = (np.arange(len(self.label_names)) == label).astype(np.uint8)
-        return Record(self._folder / row[PATH], columns | {"labels": label}, row[PATH])
+            columns = {"label": int(label), "labels": np.eye(len(self.label_names), dtype=np.uint8)[label]}
+        return Record(self._folder / row[PATH], row | columns, row[PATH])
 
 
 def open_csv(config: Config, where: str, split: str, label_names: tuple[str, ...] | None) -> CsvSource:
@@ -72,7 +71,7 @@ def open_csv(config: Config, where: str, split: str, label_names: tuple[str, ...
 def _read(file: Path, key: str) -> list[dict[str, str]]:
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream, restkey="", restval="")
+            reader = csv.DictReader(stream, restval="")
             rows, header = list(reader), reader.fieldnames or ()
     except FileNotFoundError as error:
         raise InputError(f"{str(file)!r} does not exist; expected SPLIT.csv with the columns path and {key}") from error
@@ -81,6 +80,12 @@ def _read(file: Path, key: str) -> list[dict[str, str]]:
     for name in (PATH, key):
         if name not in header:
             raise InputError(f"{str(file)!r} has no column {name!r}; it has {', '.join(header) or 'nothing'}")
+    for line, row in enumerate(rows, start=2):
+        if more := row.get(None):
+            columns = len(header) + len(more)
+            raise InputError(
+                f"{str(file)!r}, line {line}: has {columns} columns, but the first line names {len(header)}"
+            )
     if not rows:
         raise InputError(f"{str(file)!r} lists no pictures")
     return rows
