@@ -155,8 +155,8 @@ def test_bad_pictures_are_named_once_in_the_log(tmp_path, capsys):
 
 def test_a_long_list_of_bad_pictures_is_cut():
     with pytest.raises(InputError, match=r"^30 of 100 pictures.*: p0; p1; .*; p19; and 10 more$"):
-        BadPictures(100, 0.2).meet({i: f"p{i}" for i in range(30)})
-    BadPictures(100, 0.3).meet({i: f"p{i}" for i in range(30)})
+        BadPictures(100, 0.2).report({i: f"p{i}" for i in range(30)})
+    BadPictures(100, 0.3).report({i: f"p{i}" for i in range(30)})
 
 
 @pytest.mark.parametrize("crop", ["random", "random_resized"])

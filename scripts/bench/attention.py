@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from bench.report import describe_machine, seconds_of, take_turns, tell
+from bench.report import describe_machine, seconds_of, take_turns, write_report
 
 from vit_jax.errors import InputError, Parser
 from vit_jax.models.attention import IMPLEMENTATIONS, choose, trouble_with
@@ -30,7 +30,7 @@ def main(argv: list[str]) -> None:
     except ValueError as error:
         raise InputError(f"--tokens={args.tokens!r}: must be numbers with commas between, such as 196,197") from error
     print(describe_machine(), flush=True)
-    tell([row for tokens in lengths for row in _measure(tokens, args)], args.json, args.markdown)
+    write_report([row for tokens in lengths for row in _measure(tokens, args)], args.json, args.markdown)
 
 
 def _measure(tokens: int, args: Any) -> list[dict[str, Any]]:

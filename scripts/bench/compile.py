@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.report import describe_machine, tell
+from bench.report import describe_machine, write_report
 
 from vit_jax.errors import InputError, Parser
 
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> None:
                 figures = {"import and trace s": traced, "compile s": compiled, "sum s": traced + compiled}
                 rows.append({"model": name, "cache": state, **figures})
     print(describe_machine())
-    tell(rows, args.json, args.markdown)
+    write_report(rows, args.json, args.markdown)
 
 
 def _compile(name: str, batch: int, cache: str) -> list[float]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from unittest import mock
 
 import jax
-from bench.report import describe_machine, take_turns, tell
+from bench.report import describe_machine, take_turns, write_report
 
 import vit_jax.train
 from vit_jax import data
@@ -79,7 +79,7 @@ def main(argv: list[str]) -> None:
     bare()
     seconds = take_turns({"bare step": bare, "loop": loop}, args.rounds)
     print(describe_machine())
-    tell(
+    write_report(
         [
             {"config": args.config, "what": what, "ms": 1e3 * each, "images/s": config.batch / each}
             | {"of the bare step": seconds["bare step"] / each}

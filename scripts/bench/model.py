@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from bench.report import describe_machine, measure_ceiling, seconds_of, take_turns, tell
+from bench.report import describe_machine, measure_ceiling, seconds_of, take_turns, write_report
 
 from vit_jax.cluster.sharding import batch_rows, make_mesh, place_batch
 from vit_jax.config import Config, Optim
@@ -125,7 +125,7 @@ def _run(what: str, argv: list[str]) -> None:
     rows = []
     for name in args.model or ["S/16"]:
         rows += _compare(what, name, args)
-    tell(rows, args.json, args.markdown)
+    write_report(rows, args.json, args.markdown)
 
 
 def _compare(what: str, name: str, args: Any) -> list[dict[str, Any]]:

@@ -63,7 +63,7 @@ def describe_machine() -> str:
     )
 
 
-def tell(rows: list[dict[str, Any]], json_file: Path | None = None, markdown: Path | None = None) -> None:
+def write_report(rows: list[dict[str, Any]], json_file: Path | None = None, markdown: Path | None = None) -> None:
     """Print a table of rows with the same keys; write them as JSON, and add them to a page of `benchmarks/results/`."""
     names = list(rows[0])
     cells = [[_shown(row[name]) for name in names] for row in rows]

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import jax
 from bench.model import NUM_CLASSES, Ours, read_config
-from bench.report import describe_machine, measure_ceiling, seconds_of, take_turns, tell
+from bench.report import describe_machine, measure_ceiling, seconds_of, take_turns, write_report
 from jax.experimental import topologies
 
 from vit_jax.cluster.sharding import make_mesh
@@ -197,7 +197,7 @@ def absent_device(name: str) -> list[jax.Device]:
 
 
 def main(argv: list[str]) -> None:
-    """Read the command line, compile, and tell."""
+    """Read the command line, compile and report."""
     parser = Parser(__doc__)
     parser.add_argument("what", choices=["train", "infer"])
     parser.add_argument("--model", default="S/16", metavar="NAME")
@@ -222,11 +222,11 @@ def main(argv: list[str]) -> None:
     launched = operations(compiled.as_text())
     rows = [_row(part, group, rates, seconds) for part, group in _grouped(launched).items()]
     rows.append(_row("sum", launched, rates, seconds))
-    tell(rows, args.json, args.markdown)
+    write_report(rows, args.json, args.markdown)
     if args.each:
         dearest = sorted(launched, key=lambda operation: -_floor(operation, rates))[: args.each]
         print()
-        tell(
+        write_report(
             [
                 _row(operation.name, [operation], rates, seconds) | {"path": operation.path[-60:]}
                 for operation in dearest

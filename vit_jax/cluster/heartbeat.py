@@ -33,7 +33,7 @@ class Heartbeat:
             InputError: process 0 can't be reached.
         """
         self.process = process
-        self._telling, self._ending = threading.Lock(), threading.Lock()
+        self._sending, self._ending = threading.Lock(), threading.Lock()
         self._left: set[int] = set()
         if process == 0:
             with socket.create_server(("", 0), backlog=number) as server:
@@ -43,26 +43,26 @@ class Heartbeat:
                     accepted = [server.accept()[0] for _ in range(number - 1)]
                 except TimeoutError as error:
                     raise InputError(f"a process did not connect to process 0 within {timeout:.0f} s") from error
-            self._lines = {int(_receive_line(line)): line for line in accepted}
+            self._connections = {int(_receive_hello(connection)): connection for connection in accepted}
         else:
             address = tuple(json.loads(store.blocking_key_value_get(KEY, int(timeout * 1000))))
             try:
-                self._lines = {0: socket.create_connection(address, timeout)}
+                self._connections = {0: socket.create_connection(address, timeout)}
             except OSError as error:
                 raise InputError(
                     f"process {process} can't reach process 0 at {address[0]}:{address[1]} ({error}); "
                     "the machines of a run must reach each other on any port"
                 ) from error
-            self._lines[0].sendall(f"{process}\n".encode())
-        for line in self._lines.values():
-            line.settimeout(BEAT)
-            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._connections[0].sendall(f"{process}\n".encode())
+        for connection in self._connections.values():
+            connection.settimeout(BEAT)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         _hold_aborts()
         threading.Thread(target=self._listen, name="heartbeat", daemon=True).start()
 
     def leave(self) -> None:
         """Say that this process ends in good order; what follows must wait until all others have said so, too."""
-        self._tell({"bye": self.process})
+        self._send({"bye": self.process})
 
     def end(self, code: int, why: str) -> NoReturn:
         """End this process and all others with an exit code; each prints `why`."""
@@ -76,14 +76,14 @@ class Heartbeat:
             self.end(INTERRUPTED, "interrupted; run the same command again to continue")
         time.sleep(BEAT)  # Where a collective failed because a process died, the other thread hears of it, and exits.
         traceback.print_exception(error)
-        told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        self._finish(FAILED, None, f"process {self.process} failed: {told}", PEER_DIED)
+        text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        self._finish(FAILED, None, f"process {self.process} failed: {text}", PEER_DIED)
 
     def _listen(self) -> None:
         selector = selectors.DefaultSelector()
-        heard, parts = dict.fromkeys(self._lines, time.monotonic()), dict.fromkeys(self._lines, b"")
-        for process, line in self._lines.items():
-            selector.register(line, selectors.EVENT_READ, process)
+        heard, parts = dict.fromkeys(self._connections, time.monotonic()), dict.fromkeys(self._connections, b"")
+        for process, connection in self._connections.items():
+            selector.register(connection, selectors.EVENT_READ, process)
         beat = time.monotonic()
         while True:
             for key, _ in selector.select(BEAT / 2):
@@ -95,7 +95,7 @@ class Heartbeat:
                 *messages, parts[process] = (parts[process] + received).split(b"\n")
                 heard[process] = time.monotonic()
                 for message in filter(None, messages):
-                    self._hear(json.loads(message))
+                    self._handle(json.loads(message))
                 if not received:
                     selector.unregister(key.fileobj)
                     del heard[process]
@@ -106,10 +106,10 @@ class Heartbeat:
                 if now - last > SILENCE and process not in self._left:
                     self._lost(process, f" (no sign of life for {SILENCE:.0f} s)")
             if now - beat >= BEAT:
-                self._tell(None)
+                self._send(None)
                 beat = now
 
-    def _hear(self, message: dict[str, Any]) -> None:
+    def _handle(self, message: dict[str, Any]) -> None:
         if "bye" in message:
             self._left.add(message["bye"])
         else:
@@ -122,25 +122,25 @@ class Heartbeat:
     def _finish(self, code: int, why: str | None, others: str, others_code: int | None = None) -> NoReturn:
         if not self._ending.acquire(blocking=False):
             time.sleep(2 * BEAT)  # The other thread of this process was first, and ends it.
-        self._tell({"code": others_code or code, "why": others})
+        self._send({"code": others_code or code, "why": others})
         if why is not None:
             print(why, file=sys.stderr)
         # What was told arrives only if this side is not closed before the other has read it.
-        for line in self._lines.values():
+        for connection in self._connections.values():
             with contextlib.suppress(OSError):
-                line.shutdown(socket.SHUT_WR)
-        for line in self._lines.values():
+                connection.shutdown(socket.SHUT_WR)
+        for connection in self._connections.values():
             with contextlib.suppress(OSError):
-                while line.recv(4096):
+                while connection.recv(4096):
                     pass
         exit_now(code)
 
-    def _tell(self, message: dict[str, Any] | None) -> None:
+    def _send(self, message: dict[str, Any] | None) -> None:
         data = (json.dumps(message) if message else "").encode() + b"\n"
-        with self._telling:
-            for line in self._lines.values():
+        with self._sending:
+            for connection in self._connections.values():
                 with contextlib.suppress(OSError):
-                    line.sendall(data)
+                    connection.sendall(data)
 
 
 def exit_now(code: int) -> NoReturn:
@@ -151,10 +151,10 @@ def exit_now(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _receive_line(line: socket.socket) -> str:
+def _receive_hello(connection: socket.socket) -> str:
     received = b""
     while not received.endswith(b"\n"):
-        byte = line.recv(1)
+        byte = connection.recv(1)
         if not byte:
             raise InputError("a process died while the run was set up; run the same command again, on all hosts")
         received += byte

@@ -59,10 +59,10 @@ class Preemption:
             sharding = NamedSharding(mesh, P(mesh.axis_names))
             shape = (mesh.size,)
 
-            def told(code: int) -> jax.Array:
+            def placed(code: int) -> jax.Array:
                 return jax.make_array_from_callback(shape, sharding, lambda _: np.full(1, code, np.int32))
 
-            codes = {code: told(code) for code in (0, *SIGNALS.values())}
+            codes = {code: placed(code) for code in (0, *SIGNALS.values())}
             largest = jax.jit(jnp.max, out_shardings=NamedSharding(mesh, P()))
             self._say = lambda code: largest(codes[code])
         self._ready = True

@@ -14,17 +14,17 @@ class BadPictures:
 
     def __init__(self, number: int, max_bad: float):
         self.number, self.max_bad = number, max_bad
-        self._met: dict[int, str] = {}
+        self._reported: dict[int, str] = {}
 
-    def meet(self, found: Mapping[int, str]) -> None:
+    def report(self, found: Mapping[int, str]) -> None:
         """Name those not met before in the log.
 
         Raises:
             InputError: they are more than `max_bad` allows, with the list.
         """
-        new = {index: reason for index, reason in sorted(found.items()) if index not in self._met}
-        self._met |= new
-        self.check(self._met)
+        new = {index: reason for index, reason in sorted(found.items()) if index not in self._reported}
+        self._reported |= new
+        self.check(self._reported)
         for reason in new.values():
             tqdm.write(f"bad: {reason}")
 

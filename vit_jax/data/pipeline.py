@@ -80,7 +80,7 @@ def prepare(
     with ThreadPoolExecutor(config.data.threads) as pool:
         for _ in pool.map(read, range(len(source)), chunksize=64):
             pass
-    bad.meet(found)
+    bad.report(found)
     return DecodedSource(images, values, source, found)
 
 
@@ -249,5 +249,5 @@ def _stream(
     steps = grain.MapDataset.range(first, last).map(batch_at)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
     for batch, found in steps.to_iter_dataset(options):
-        bad.meet(found)
+        bad.report(found)
         yield batch

@@ -105,7 +105,7 @@ def save(model: ViT | BiT, where: str | os.PathLike, format: str | None = None) 
         # Google published both under the same ending.
         format = "bit"
     if format != "bit":
-        refuse(model.config, FORMATS[format].HOLDS, format)
+        refuse(model.config, FORMATS[format].SUPPORTED, format)
     params = {name: np.asarray(leaf) for name, leaf in tree.flatten(nnx.to_pure_dict(nnx.split(model)[1])).items()}
     FORMATS[format].write(path, write(FORMATS[format].rules(model.config), params), model)
 

@@ -10,7 +10,7 @@ from vit_jax.weights import google
 from vit_jax.weights.rules import Rule, positions, reshaped, same
 from vit_jax.weights.supported import ANY, PLAIN
 
-HOLDS = PLAIN | {
+SUPPORTED = PLAIN | {
     "pool": ("token", "gap", "map"),
     "representation": ANY,
     "position": ("learned", "sincos2d"),

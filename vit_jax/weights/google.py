@@ -15,7 +15,7 @@ from vit_jax.weights import files
 from vit_jax.weights.rules import Rule, positions, reshaped, same
 from vit_jax.weights.supported import ANY, PLAIN, count, grid_of
 
-HOLDS = PLAIN | {"resnet": ANY, "representation": ANY, "position": ("learned", "none")}
+SUPPORTED = PLAIN | {"resnet": ANY, "representation": ANY, "position": ("learned", "none")}
 
 
 class Names(NamedTuple):

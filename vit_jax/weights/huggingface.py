@@ -11,7 +11,7 @@ from vit_jax.weights import files
 from vit_jax.weights.rules import Rule, convolution, linear, norm, positions, reshaped
 from vit_jax.weights.supported import ANY, PLAIN, count, grid_of
 
-HOLDS = PLAIN | {"pool": ("token",), "prefix": ("learned",), "gelu": ANY, "norm_eps": ANY}
+SUPPORTED = PLAIN | {"pool": ("token",), "prefix": ("learned",), "gelu": ANY, "norm_eps": ANY}
 GELUS = {"gelu": "exact", "gelu_pytorch_tanh": "tanh", "gelu_new": "tanh", "gelu_fast": "tanh"}
 
 

@@ -45,18 +45,18 @@ PLAIN = {
 }
 
 
-def refuse(config: Model, holds: dict, format: str) -> None:
+def refuse(config: Model, supported: dict, format: str) -> None:
     """Raise `InputError` naming everything in a resolved config that a format's table does not hold."""
     values = {key: getattr(config, key, None) for key in WORDS}
     values["unread_class"] = config.class_token and config.pool != "token"
     placed = num_prefix(config) and config.position in ("learned", "learned2d")
     values["prefix"] = ("learned" if config.prefix_position else "zero") if placed else None
-    wrong = [key for key in WORDS if holds[key] is not ANY and values[key] not in holds[key]]
+    wrong = [key for key in WORDS if supported[key] is not ANY and values[key] not in supported[key]]
     if wrong:
         named = ", ".join(f"{WORDS[key]} ({key}={values[key]!r})" for key in wrong)
         hint = ""
         if set(wrong) <= {"gelu", "norm_eps"}:
-            changes = ", ".join(f"{key}={holds[key][0]!r}" for key in wrong)
+            changes = ", ".join(f"{key}={supported[key][0]!r}" for key in wrong)
             hint = f"; load the weights with {changes} to have the format's, at a small change of the outputs"
         raise InputError(f"a {format} file can't hold {named}{hint}")
 

@@ -17,7 +17,7 @@ from vit_jax.weights import files
 from vit_jax.weights.rules import Rule, convolution, linear, norm, positions, reshaped, same
 from vit_jax.weights.supported import ANY, PLAIN, count, grid_of
 
-HOLDS = PLAIN | {
+SUPPORTED = PLAIN | {
     "pool": ANY,
     "pool_norm": ANY,
     "unread_class": ANY,
