@@ -3,7 +3,7 @@
 On a laptop's CPU, in about 20 minutes (measured: configs/README.md):
 python -m vit_jax.train --config=configs/cifar10.py:model=nano/4,epochs=10 --workdir=runs/cifar10 \
     --config.data.path=DIR
-On a GPU: the same with --config=configs/cifar10.py, which is Ti/4 for 200 epochs.
+On a GPU: the same with --config=configs/cifar10.py, which trains Ti/4 for 200 epochs.
 """
 
 from ml_collections import ConfigDict
@@ -13,7 +13,7 @@ from vit_jax.config import parse_arg
 
 def get_config(arg=None):
     arg = parse_arg(arg, model="Ti/4", epochs=200)
-    short = arg.epochs <= 30  # Too few epochs to overfit: regularisation would only slow learning down.
+    short = arg.epochs <= 30  # Too few epochs to overfit: regularization would only slow training down.
     c = ConfigDict()
     c.seed, c.batch, c.image_size = 0, 64 if short else 256, 32
     c.total, c.warmup = f"{arg.epochs}ep", "5%"

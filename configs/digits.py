@@ -1,4 +1,4 @@
-"""A small ViT on scikit-learn's handwritten digits (1,437 to train, 360 to test), from scratch, in a few CPU minutes.
+"""A small ViT from scratch on scikit-learn's digits (1,437 to train, 360 to test), in a few minutes on a CPU.
 
 python -m vit_jax.train --config=configs/digits.py --workdir=runs/digits
 """
@@ -17,6 +17,6 @@ def get_config(arg=None):
     c.label_smoothing = 0.1
     c.model = dict(name="nano/2", depth=4, num_heads=4, pool="gap", position="sincos2d", drop_path=0.1, unroll=4)
     c.data = dict(name="digits")
-    c.augment = dict(mixup=0.4)  # Mirrored digits are no digits.
+    c.augment = dict(mixup=0.4)  # No flip: mirrored digits are not digits.
     c.optim = dict(name="adamw", lr=1e-3, weight_decay=0.05)
     return c

@@ -3,8 +3,8 @@
 python -m vit_jax.train --config=configs/imagenet1k.py --workdir=runs/s16 --config.data.path=SETS
 python -m vit_jax.train --config=configs/imagenet1k.py:model=B/16,epochs=300 --workdir=runs/b16 --config.data.path=SETS
 
-Expected, by the paper, of S/16: 76.5 % top-1 after 90 epochs, in 6 to 7 h on a TPU v3-8; 80 % after 300. It has no
-figure for B/16. Not measured here. README.md tells how to prepare the set; `--config.data.name=folder` reads a folder.
+Expected for S/16, from the paper: 76.5 % top-1 after 90 epochs, in 6 to 7 h on a TPU v3-8; 80 % after 300. It has no
+figure for B/16. Not measured here. README.md explains data preparation; `--config.data.name=folder` reads a folder.
 """
 
 from ml_collections import ConfigDict
@@ -21,12 +21,12 @@ def get_config(arg=None):
     c.total, c.warmup = f"{arg.epochs}ep", "10_000st"
     c.log_every, c.eval_every, c.save_every = "50st", "2_500st", "1_000st"
     c.model = dict(name=arg.model, pool="gap", position="sincos2d", representation=WIDTH.get(arg.model))
-    # The last 1 % of the training set is the authors' own validation set, which settings are chosen on.
+    # The authors hold out the last 1 % of the training set to choose settings on.
     c.data = dict(name="tfds:imagenet2012", train="train[:99%]", val="validation")
-    c.data.examples, c.data.classes = 1_268_355, 1_000  # For a check where the data is not at hand.
+    c.data.examples, c.data.classes = 1_268_355, 1_000  # For preflight checks without the data.
     c.data.crop, c.data.crop_scale, c.data.crop_fraction = "random_resized", (0.05, 1.0), 224 / 256
     c.augment = dict(flip=True, randaugment=(2, 10), mixup=0.2)
-    # Their decay of 1e-4 is not multiplied by the learning rate, whose peak is 1e-3; ours is.
+    # The authors' decay of 1e-4 is not multiplied by the learning rate, whose peak is 1e-3; ours is.
     c.optim = dict(name="adamw", lr=1e-3, weight_decay=1e-4 / 1e-3, clip=1.0, momentum_dtype="bfloat16")
     return c
 

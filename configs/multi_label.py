@@ -1,9 +1,9 @@
-"""A ViT from scratch on pictures that show several things at once, listed with their labels in CSV files.
+"""A ViT from scratch on pictures with any number of labels each, listed in CSV files.
 
 DIR/train.csv and DIR/test.csv have the columns path (relative to DIR) and label, such as "cat;dog":
 python -m vit_jax.train --config=configs/multi_label.py:model=nano/4,epochs=10 --workdir=runs/pairs \
     --config.data.path=DIR --config.image_size="(32, 64)"
-From weights: the same with --config.init=WEIGHTS, model=B/16 and their image_size.
+From pretrained weights: the same with --config.init=WEIGHTS, and their model (such as B/16) and image_size.
 """
 
 from ml_collections import ConfigDict

@@ -1,12 +1,12 @@
 """How fast this machine trains, infers, reads and compiles.
 
-    python scripts/benchmark.py train     pictures a second of a training step       [--vs=timm]
-    python scripts/benchmark.py infer     pictures a second of a forward pass        [--vs=timm]
-    python scripts/benchmark.py attention each way to compute attention, forward and backward
-    python scripts/benchmark.py roofline  where the time of a step goes, beside the least it could take
+    python scripts/benchmark.py train     pictures per second of a training step     [--vs=timm]
+    python scripts/benchmark.py infer     pictures per second of a forward pass      [--vs=timm]
+    python scripts/benchmark.py attention each implementation of attention, forward and backward
+    python scripts/benchmark.py roofline  where the time of a step goes, compared with the least it could take
     python scripts/benchmark.py compile   time to the first step: cold, and from the compilation cache
-    python scripts/benchmark.py loop      the training loop beside its bare step
-    python scripts/benchmark.py data      pictures a second of each source of pictures
+    python scripts/benchmark.py loop      the training loop compared with its bare step
+    python scripts/benchmark.py data      pictures per second from each source of pictures
 
 Each has its own --help. Contenders take turns within one run, and figures are medians: compare within a run, never
 between two.

@@ -1,7 +1,7 @@
 """Convert weights between code bases: `python scripts/convert.py IN OUT`.
 
-IN is anything that `vit_jax.load` reads (a path, https://, gs://, hf://org/name); OUT's ending chooses the format: .npz
-the original ViT's, .safetensors timm's, none a Transformers directory.
+IN is anything that `vit_jax.load` reads (a path, https://, gs://, hf://org/name); OUT's suffix selects the format: .npz
+is the original ViT's, .safetensors is timm's, and no suffix is a Transformers directory.
 
     python scripts/convert.py hf://google/vit-base-patch16-224 vit_b16.safetensors
     python scripts/convert.py timm.safetensors B_16.npz --set gelu=tanh --image_size 384
@@ -17,8 +17,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", metavar="IN")
     parser.add_argument("out", metavar="OUT")
-    parser.add_argument("--format", help="google, timm, huggingface, big_vision or bit, whatever OUT ends in")
-    parser.add_argument("--image_size", help="resample the positions: pixels, or height,width")
+    parser.add_argument("--format", help="google, timm, huggingface, big_vision or bit, for any suffix")
+    parser.add_argument("--image_size", help="resample the position embeddings: pixels, or height,width")
     parser.add_argument("--patch", type=int, help="resize the patch embedding, as FlexiViT does")
     parser.add_argument("--resample", default="bilinear", choices=("bilinear", "bicubic"))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a field of the model's config")

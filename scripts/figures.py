@@ -29,7 +29,7 @@ def series(records: list[dict], name: str) -> tuple[list[int], list[float]]:
 
 
 def draw_curves(axes: np.ndarray, records: list[dict]) -> None:
-    """Draw loss and accuracy against steps, training and test."""
+    """Draw training and test loss and accuracy over steps."""
     for ax, metric in zip(axes, ("loss", "accuracy"), strict=True):
         ax.plot(*series(records, f"train/{metric}"), color=GREY, lw=1, label="train (augmented)")
         ax.plot(*series(records, f"val/{metric}"), color="#1f5fa8", marker="o", ms=4, label="test")
@@ -41,7 +41,7 @@ def draw_curves(axes: np.ndarray, records: list[dict]) -> None:
 
 
 def draw_predictions(axes: np.ndarray, source: data.Source, predicted: np.ndarray) -> None:
-    """Draw pictures with their predicted class: all that are wrong first, as far as there is room."""
+    """Draw as many pictures as fit, with their predicted classes, wrong ones first."""
     names, labels = source.label_names, source.labels
     order = np.argsort(predicted == labels, kind="stable")
     for ax, i in zip(axes.flat, order, strict=False):
@@ -55,7 +55,7 @@ def draw_predictions(axes: np.ndarray, source: data.Source, predicted: np.ndarra
 
 
 def quickstart(run: Path) -> None:
-    """Write RUN/quickstart.png, curves above a grid of test pictures, and print what the run came to."""
+    """Write RUN/quickstart.png, curves above a grid of test pictures, and print a summary."""
     model, (config, _) = load_model(run)
     source = data.prepare(data.open_sources(config)["val"], config)
     predicted = np.asarray(jax.jit(lambda images: model(images).argmax(-1))(source.images))
@@ -68,14 +68,14 @@ def quickstart(run: Path) -> None:
     draw_predictions(bottom.subplots(5, 12), source, predicted)
     wrong = len(source) - right
     top.suptitle(f"{config.model.name} on {config.data.name}: {right}/{len(source)} test pictures right", weight="bold")
-    bottom.suptitle(f"what was predicted, the {wrong} wrong ones first" if wrong else "what was predicted: none wrong")
+    bottom.suptitle(f"predictions, the {wrong} wrong ones first" if wrong else "predictions, none wrong")
     figure.savefig(run / "quickstart.png", dpi=110)
 
     steps, speeds = series(records, "train/images_per_second")
     seconds = np.diff([0, *steps]) * config.batch / np.array(speeds)
     print(f"""
 test accuracy      {right / len(source):.4f}  ({right} of {len(source)} pictures)
-training time      {sum(seconds):.0f} s  ({np.median(speeds):,.0f} pictures a second)
+training time      {sum(seconds):.0f} s  ({np.median(speeds):,.0f} pictures per second)
 run directory      {run}
 figure             {run / "quickstart.png"}
 

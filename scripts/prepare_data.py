@@ -1,11 +1,11 @@
-"""Prepare a data set once for speed: ArrayRecord shards, which training reads as `records:OUT`.
+"""Convert a data set to ArrayRecord shards, which training reads fast, as `records:OUT`.
 
     python scripts/prepare_data.py SRC OUT [--short_side=320] [--verify]
     python scripts/prepare_data.py SRC OUT --task=$SLURM_ARRAY_TASK_ID/64     one of 64 jobs, 0/64 to 63/64
 
 SRC is a folder SPLIT/CLASS/**/*.jpg, a tar of one (not compressed), or a source of config.data.name such as tfds:NAME.
-The same command continues what was stopped: a finished shard is never written again, an unfinished one never read. The
-same SRC gives the same bytes, and the same pictures in the same order as training on SRC itself.
+If stopped, the same command continues: finished shards are never written again, unfinished ones never read. The same
+SRC gives the same bytes, and training reads the same pictures in the same order as from SRC itself.
 """
 
 import argparse
@@ -37,8 +37,8 @@ from vit_jax.data.sources.tar import in_order, open_tar
 from vit_jax.data.sources.tfds import find_builder
 from vit_jax.errors import InputError, Parser, run_command
 
-# How a shrunk picture is written. Training decodes only the blocks that its crop touches, for which each block ends in
-# a restart marker; that costs 4 % of a file, and fitted Huffman tables save as much.
+# Options for shrunk pictures. A restart marker after each block lets training decode only the blocks that its crop
+# touches; that costs 4 % of a file, and optimized Huffman tables save as much.
 JPEG = {"optimize": True, "restart_marker_blocks": 1}
 GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
 ORIENTATION = 0x0112  # EXIF
@@ -81,20 +81,20 @@ def open_splits(src: str, splits: str | None, config: Config) -> dict[str, Sourc
     for split in named:
         sources[split] = open_split(config, split, sources[named[0]].label_names if sources else None)
         if "label" not in sources[split].columns:
-            raise InputError(f"{src!r}: prepared records hold one label a picture; train on this source as it is")
+            raise InputError(f"{src!r}: prepared records hold one label per picture; train on this source directly")
     return sources
 
 
 def found_in(src: str, folders: list[str]) -> str:
-    """Return what there is in a folder in place of splits."""
+    """Return what a folder contains instead of splits."""
     if not folders:
-        return "it has no folders in it"
+        return "it has no subfolders"
     some = ", ".join(map(repr, sorted(folders)[:3]))
-    return f"{some} have no folders in them; if they are classes, give the folder above"
+    return f"no subfolders in {some}; if they are classes, give the parent folder"
 
 
 def cap(picture: bytes, short_side: int, quality: int) -> bytes:
-    """Return a picture whose shorter side is at most `short_side`: as it was, or shrunk and a JPEG of that quality."""
+    """Return a picture whose shorter side is at most `short_side`: unchanged, or shrunk, as a JPEG of this quality."""
     with Image.open(io.BytesIO(picture)) as image:
         width, height = image.size[::-1] if image.getexif().get(ORIENTATION, 1) >= 5 else image.size
         channels = 1 if image.mode in GREY_MODES else 3
@@ -111,7 +111,7 @@ def cap(picture: bytes, short_side: int, quality: int) -> bytes:
 def write_shard(
     source: Source, shard: Shard, out: Path, short_side: int | None, quality: int, count: Callable[[], None]
 ) -> None:
-    """Write a shard and, when it is whole and has its name, what is known of it."""
+    """Write a shard and, once it is complete and renamed, its facts."""
     path = shard.path(out, "array_record")
     partial = path.with_suffix(".partial")
     labels, bad, shrunk = [], [], 0
@@ -124,7 +124,7 @@ def write_shard(
             raise InputError("this source holds pixels in memory: there is nothing to prepare")
         kept = picture.read_bytes() if isinstance(picture, Path) else picture
         if short_side is not None:
-            # What can't be decoded stays as it is: training counts it, and replaces it by the next.
+            # Pictures that can't be decoded are kept unchanged: training counts them and uses the next one instead.
             try:
                 capped = cap(kept, short_side, quality)
                 shrunk += capped is not kept
@@ -144,14 +144,14 @@ def write_shard(
 
 
 def write_json(path: Path, values: dict[str, Any], indent: int | None = 1) -> None:
-    """Write a file that is there whole or not at all, whoever else writes it."""
+    """Write a JSON file atomically, even if other processes write it too."""
     partial = path.with_suffix(f".{socket.gethostname()}-{os.getpid()}.partial")
     partial.write_text(json.dumps(values, indent=indent) + "\n")
     os.replace(partial, path)
 
 
 def write_manifest(plan: dict[str, Any], shards: list[Shard], out: Path) -> None:
-    """Gather what is known of each shard."""
+    """Write the manifest, from the facts of each shard."""
     splits = {}
     for split in plan["splits"]:
         facts = [json.loads(shard.path(out, "json").read_text()) for shard in shards if shard.split == split]
@@ -162,7 +162,7 @@ def write_manifest(plan: dict[str, Any], shards: list[Shard], out: Path) -> None
 
 
 def verify(sources: dict[str, Source], shards: list[Shard], out: Path, compare: bool, threads: int) -> None:
-    """Read everything back: checksums, then every record beside the source's: its label and, to compare, its bytes."""
+    """Check all checksums, and the label of every record against the source; if `compare`, also its bytes."""
     manifest = read_manifest(out)
 
     def check(shard: Shard, count: Callable[[], None]) -> None:
@@ -196,12 +196,12 @@ def run_all(
     threads: int,
     title: str,
 ) -> None:
-    """Call `work(shard, count)` for every shard, one a thread; pictures are decoded outside Python's lock."""
+    """Call `work(shard, count)` for every shard, one per thread; pictures are decoded without the GIL."""
     total = sum(len(range(shard.number, len(sources[shard.split]), shard.of)) for shard in shards)
     stopped = threading.Event()
 
     def count() -> None:
-        # Whoever interrupts, or meets an error, doesn't wait for shards to be finished.
+        # After an interrupt or an error, don't wait for shards to finish.
         if stopped.is_set():
             raise InterruptedError("stopped")
         bar.update()
@@ -226,7 +226,7 @@ def parse_task(text: str) -> tuple[int, int]:
 
 
 def write(args: argparse.Namespace, sources: dict[str, Source], shards: list[Shard], plan: dict[str, Any]) -> None:
-    """Write the shards that this task has to and that aren't there, and with the last of all the manifest."""
+    """Write this task's missing shards; once all shards of all tasks are finished, write the manifest."""
     args.out.mkdir(parents=True, exist_ok=True)
     place = args.out / "plan.json"
     if not place.exists():
@@ -261,11 +261,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--quality", type=int, default=90, metavar="1-100", help="of shrunk pictures, as JPEG (default: 90)"
     )
-    parser.add_argument("--splits", metavar="A,B", help="the splits, the one that has the classes first; default: all")
-    parser.add_argument("--shard_size", type=int, default=8192, metavar="N", help="pictures a shard, about")
-    parser.add_argument("--task", default="0/1", metavar="I/N", help="do every N-th shard alone, from I on")
+    parser.add_argument("--splits", metavar="A,B", help="the splits; the first one defines the classes (default: all)")
+    parser.add_argument("--shard_size", type=int, default=8192, metavar="N", help="approximate pictures per shard")
+    parser.add_argument("--task", default="0/1", metavar="I/N", help="only do every N-th shard, starting at I")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), metavar="N")
-    parser.add_argument("--verify", action="store_true", help="read all of it back beside SRC")
+    parser.add_argument("--verify", action="store_true", help="read everything back and compare with SRC")
     args, rest = parser.parse_known_args(argv)
     args.task = parse_task(args.task)
     for name in ("short_side", "shard_size", "threads"):

@@ -1,4 +1,4 @@
-"""Eight simulated CPU devices, each program compiled once, and every shape annotation checked while the tests run."""
+"""Eight simulated CPU devices, a compilation cache for the session, and shape annotations checked during the tests."""
 
 import atexit
 import os
@@ -7,8 +7,8 @@ import tempfile
 
 os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_PLATFORMS", "cpu")
 
-# Most of the time of these tests is compilation: it is done without optimising, and what is compiled is kept for the
-# session. Tests that start a command as a user would clear XLA_FLAGS.
+# Most of the time of these tests is compilation, so it is done without optimization, and compiled programs are kept for
+# the session. Tests that start a command as a user would clear XLA_FLAGS.
 flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}"
 _cache = tempfile.mkdtemp(prefix="vit_jax_tests_")

@@ -1,7 +1,7 @@
 """Damage each file of a checkpoint and continue the run: python -m tests.damage FOLDER [--command] [KIND ...]
 
-Prints a line a file. All runs are in this process, for speed; with `--command` each is the training command, as a user
-starts it.
+Prints one line per file. All runs are in this process, for speed; with `--command`, each is the training command, as a
+user starts it.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
 
 
 def damage(path: Path, kind: str) -> bool:
-    """Damage a file; return whether that changed it."""
+    """Damage a file, and return whether it changed."""
     before = path.read_bytes()
     after = DAMAGES[kind](before)
     if after is None:
@@ -61,7 +61,7 @@ def arrays(checkpoint: Path) -> dict[str, np.ndarray]:
 
 
 def same(one: dict[str, np.ndarray], two: dict[str, np.ndarray]) -> bool:
-    """Return whether two states are equal to the bit."""
+    """Return whether two states are bit-identical."""
     return one.keys() == two.keys() and all(np.array_equal(one[name], two[name]) for name in one)
 
 

@@ -12,7 +12,7 @@ from vit_jax.config.ranges import Duration, Range
 
 
 def keys(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Yield the dotted name, annotation and default of every key that is no section."""
+    """Yield the dotted name, annotation and default of every key that is not a section."""
     default = section()
     for key, wanted in annotations(section).items():
         value = getattr(default, key)
@@ -23,7 +23,7 @@ def keys(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[st
 
 
 def inside(wanted: Any) -> list[Any]:
-    """Return some small values that an annotation allows, its ends among them."""
+    """Return some small values that an annotation allows, including its bounds."""
     origin, options = typing.get_origin(wanted), typing.get_args(wanted)
     if origin is Annotated and isinstance(options[1], Range):
         low, high = (options[1].low, options[1].high)
@@ -45,7 +45,7 @@ def inside(wanted: Any) -> list[Any]:
 
 
 def outside(wanted: Any) -> list[Any]:
-    """Return values below and above every range in an annotation, all else as it should be."""
+    """Return values below and above every range in an annotation, valid in all other respects."""
     origin, options = typing.get_origin(wanted), typing.get_args(wanted)
     if origin is Annotated and isinstance(options[1], Range):
         low, high = (options[1].low, options[1].high)
@@ -59,7 +59,7 @@ def outside(wanted: Any) -> list[Any]:
     if origin is tuple and options[1:] == (...,):
         return [(value,) for value in outside(options[0])]
     if origin is tuple:
-        # A text stands for the pattern of a table of factors.
+        # A string is the pattern in a table of factors.
         good = [inside(option)[0] if inside(option) else ".*" for option in options]
         return [(*good[:i], value, *good[i + 1 :]) for i, option in enumerate(options) for value in outside(option)]
     return []

@@ -1,4 +1,4 @@
-"""Models with parameters drawn by NumPy: every one random, and nothing to compile."""
+"""Models with random parameters, drawn by NumPy so that nothing is compiled."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ TINY = dict(name="custom/16", width=32, depth=2, num_heads=2, mlp_dim=64)
 
 
 def drawn_model(*, num_classes=7, image_size=64, channels=3, **options):
-    """Return a model of a few thousand parameters, unless the options say otherwise."""
+    """Return a model with a few thousand parameters by default."""
     config = Model(**(options if "name" in options else TINY | options))
     model = abstract_model(config=config, num_classes=num_classes, image_size=image_size, channels=channels)
     graph, state = nnx.split(model)
@@ -37,5 +37,5 @@ def pictures(height=64, width=64, *, count=2, channels=3):
 
 
 def encode(model, *size):
-    """Return the encoder's tokens of such pictures."""
+    """Return the encoder's output tokens for these pictures."""
     return np.asarray(jax.jit(lambda images: model.activations(images, "tokens")["tokens"])(pictures(*size)))

@@ -1,4 +1,4 @@
-"""Weight files of other code bases and the outputs that those gave, and how two models are compared."""
+"""Weight files of other code bases with their recorded outputs, and a comparison of two models."""
 
 import pathlib
 
@@ -10,7 +10,7 @@ from tests.drawn import params_of
 DATA = pathlib.Path(__file__).parent / "data" / "weights"
 EXPECTED = np.load(DATA / "expected.npz")
 
-# Case: its file and what it doesn't say.
+# The file of each case.
 FILES = {
     "vit_token": "google_vit_token.npz",
     "vit_gap": "google_vit_gap.npz",

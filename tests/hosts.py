@@ -1,7 +1,7 @@
 """One of several processes that read the same batches and train: python -m tests.hosts FOLDER OUT.
 
-Writes OUT-PROCESS.npz: for every step its rows of the global batch as they lie on the devices, before and after
-augmentation, and the label; and OUT-PROCESS.json: the losses of 20 steps on digits, on all devices.
+Writes OUT-PROCESS.npz, with its rows of every global batch as placed on the devices, before and after augmentation,
+and their labels; and OUT-PROCESS.json, with the losses of 20 steps on digits, on all devices.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ def read(folder: str, first: int = 0, threads: int = 4) -> dict[str, np.ndarray]
     """Return, for each step, this process's rows of the global batch: rows, image, label, mixed."""
     config = dataclasses.replace(CONFIG, data=dataclasses.replace(CONFIG.data, path=folder, threads=threads))
     source = data.open_sources(config)["train"]
-    # Four devices in all: a mix on another number of them may differ in the last bit.
+    # Four devices in all: with another number of them, a mix may differ in the last bit.
     share, number = 4 // jax.process_count(), jax.local_device_count()
     mesh = make_mesh(MeshShape(), [device for i, device in enumerate(jax.devices()) if i % number < share])
     rows = batch_rows(config.batch, mesh)

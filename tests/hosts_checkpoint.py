@@ -1,6 +1,6 @@
 """One of two processes that save, lose a part and restore: python -m tests.hosts_checkpoint ADDRESS PROCESS WORKDIR.
 
-Prints, as JSON, the steps that it restored.
+Prints the restored steps as JSON.
 """
 
 import json
@@ -18,7 +18,7 @@ from vit_jax.step import State
 
 
 def make_state(step: int) -> State:
-    """Return a state of which each process holds its part, with numbers that tell the step."""
+    """Return a state sharded over the processes, with values that depend on the step."""
     random = np.random.default_rng(step)
     params = {"head": {"kernel": random.normal(size=(256, 96)).astype(np.float32), "bias": np.ones(96, np.float32)}}
     mesh = make_mesh(MeshShape(1, -1, 1))
@@ -31,7 +31,7 @@ def make_state(step: int) -> State:
 
 
 def restored(workdir: Path) -> int:
-    """Restore, on this mesh; return the step, when every number is as it was saved."""
+    """Restore on this mesh, check that every value is as it was saved, and return the step."""
     shapes = make_state(0)
     checkpoints = Checkpoints(workdir, 2)
     state = checkpoints.restore(with_shardings(shapes, jax.tree.map(lambda x: x.sharding, shapes)))
@@ -44,7 +44,7 @@ def restored(workdir: Path) -> int:
 
 
 def main(workdir: Path) -> list[int]:
-    """Return the steps restored: whole, when one process's part of 2 is lost, when 2 was saved again."""
+    """Return the steps restored: intact, with one process's part of 2 lost, and after 2 was saved again."""
     checkpoints = Checkpoints(workdir, 2)
     for step in (1, 2):
         checkpoints.save(make_state(step))

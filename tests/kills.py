@@ -26,7 +26,7 @@ OVERRIDES = (f"--config.total={TOTAL}st", "--config.eval_every=3st", "--config.s
 
 
 class Interrupted:
-    """A run that is interrupted again and again; whenever it is complete, it is compared and begun anew."""
+    """A run that is interrupted repeatedly; whenever it completes, it is compared and started over."""
 
     def __init__(self, folder: Path, processes: int, devices: int, rng: random.Random):
         self.folder, self.rng = folder, rng
@@ -58,7 +58,7 @@ class Interrupted:
         return json.loads(lines[-1])["step"] if lines else 0
 
     def moment(self, run: Run) -> str:
-        """Wait for a random moment: one of five in start-up, the others at any step, save or evaluation."""
+        """Wait for a random moment: one in five during start-up, the others at any step, save or evaluation."""
         if self.rng.random() < 0.2:
             end = time.monotonic() + self.rng.random() * self.startup
             while run.running() and time.monotonic() < end:
@@ -76,14 +76,14 @@ class Interrupted:
         return every if self.rng.random() < 0.5 else [self.rng.choice(every)]
 
     def complete(self) -> None:
-        """Let the run finish, compare it, and begin another."""
+        """Let the run finish, compare it, and start another."""
         self.start().finish()
         assert_equal_runs(self.whole, self.workdir)
         self.runs += 1
         self.workdir = self.folder / f"run-{self.runs}"
 
     def interrupt(self, number: signal.Signals | None = None) -> dict | None:
-        """Interrupt it once; return what was seen, or None if it was complete before."""
+        """Interrupt it once; return what was seen, or None if it had already completed."""
         run = self.start()
         phase = self.moment(run)
         hit = self.victims(run)
@@ -103,12 +103,12 @@ class Interrupted:
             "hit": hit,
             "codes": codes,
             "seconds": round(time.monotonic() - began, 1),
-            # Told by this start of it: before its first step, the metrics may hold those of one that was killed.
+            # As printed by this start: before its first step, the metrics may hold steps of an earlier, killed start.
             "last": max(map(int, re.findall(r"^step (\d+)/", run.text(), re.MULTILINE)), default=0),
             "saved": max(saved_steps(self.workdir), default=0),
         }
         if number == signal.SIGKILL:
-            # One that is killed when all is done, and only Python still shuts down, is missed by nobody.
+            # The others don't notice a kill after the work is done, while Python shuts down.
             others = {PEER_DIED, 0} if seen["saved"] == TOTAL else {PEER_DIED}
             allowed = [{-number} if i in hit else others for i in range(len(codes))]
         else:
@@ -120,7 +120,7 @@ class Interrupted:
 
 
 def repeat(folder: Path, kills: int, signals: int, processes: int, devices: int = 1, seed: int = 0) -> list[dict]:
-    """Interrupt a run so often, compare whatever is complete, and return what was seen."""
+    """Interrupt a run this many times, compare every completed run, and return what was seen."""
     interrupted = Interrupted(folder, processes, devices, random.Random(seed))
     seen = []
     for number, wanted in ((signal.SIGKILL, kills), (None, signals)):
@@ -143,9 +143,9 @@ if __name__ == "__main__":
     for name, default in (("kills", 0), ("signals", 0), ("processes", 1), ("devices", 1), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     with tempfile.TemporaryDirectory(prefix="vit_jax_kills_") as scratch:
-        # Each start compiles what it finds in no cache; a kill while the cache is written is part of the trial.
+        # Each start compiles what is not in the cache yet; kills while the cache is written are part of the test.
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{scratch}/compiled")
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
-        # A process that is killed before it has come is waited for so long by the others.
+        # How long the others wait for a process that is killed before it has joined.
         os.environ.setdefault("VIT_JAX_START_TIMEOUT", "30")
         repeat(Path(scratch), **vars(parser.parse_args()))

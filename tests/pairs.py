@@ -1,4 +1,4 @@
-"""Pictures that show two things: two pictures of a data set side by side, with both their labels in a CSV file.
+"""Pictures with two labels: two pictures of a data set side by side, with both labels in a CSV file.
 
 python -m tests.pairs CIFAR OUT [--pairs=10000]
 """
@@ -17,7 +17,7 @@ from vit_jax.data.decode import decode
 
 
 def compose(source: data.Source, out: Path, split: str, number: int, channels: int = 3) -> None:
-    """Write pairs of a source, drawn by a fixed seed, as OUT/SPLIT/I.png, and OUT/SPLIT.csv that lists them."""
+    """Write pairs of a source, drawn with a fixed seed, as OUT/SPLIT/I.png, and OUT/SPLIT.csv, which lists them."""
     (out / split).mkdir(parents=True)
     pairs = np.random.default_rng(len(source)).integers(len(source), size=(number, 2))
     with (out / f"{split}.csv").open("w", newline="") as file:
@@ -34,7 +34,7 @@ def compose(source: data.Source, out: Path, split: str, number: int, channels: i
 
 
 def pixels(picture, channels: int) -> np.ndarray:
-    """Return a picture as it is, uint8 (height, width, channels)."""
+    """Return a picture unchanged, uint8 (height, width, channels)."""
     if isinstance(picture, np.ndarray):
         return picture
     with Image.open(picture) as image:

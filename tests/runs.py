@@ -1,4 +1,4 @@
-"""Runs of the training command as a user starts it, in one process or several, and what they leave behind."""
+"""Runs of the training command as a user starts it, in one process or several, and their output files."""
 
 import json
 import os
@@ -18,12 +18,12 @@ TIMES = ("train/images_per_second", "train/data_wait")
 
 
 class Run:
-    """The command, started in so many processes of so many devices; what process i prints goes to output-i.txt.
+    """The command, started in several processes with several devices; process i prints to output-i.txt.
 
     Args:
         devices: of each process, or a tuple of them.
         flags: for XLA.
-        started: how many of the processes really start.
+        started: number of the processes that are actually started.
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class Run:
             self.processes.append(process)
 
     def wait(self, timeout: float = 240) -> list[int]:
-        """Return the exit codes; a process that is killed by signal n has -n."""
+        """Return the exit codes; it is -n for a process killed by signal n."""
         return [process.wait(timeout) for process in self.processes]
 
     def running(self) -> bool:
-        """Return whether any process is."""
+        """Return whether any process is running."""
         return any(process.poll() is None for process in self.processes)
 
     def text(self) -> str:
@@ -67,12 +67,12 @@ class Run:
         return "\n".join(output.read_text() for output in self.outputs)
 
     def finish(self) -> None:
-        """Wait for the end, which must be a good one."""
+        """Wait for the end, and check that it succeeded."""
         assert not any(self.wait()), self.text()
 
 
 def free_port() -> int:
-    """Return a port that nobody uses."""
+    """Return an unused port."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         return probe.getsockname()[1]
@@ -85,17 +85,17 @@ def records(workdir: Path) -> list[dict]:
 
 
 def timeless(workdir: Path) -> list[dict]:
-    """Return the metrics of a run without those that no two runs share."""
+    """Return the metrics of a run without those that differ between any two runs."""
     return [{name: value for name, value in record.items() if name not in TIMES} for record in records(workdir)]
 
 
 def saved_steps(workdir: Path) -> list[int]:
-    """Return the steps of the checkpoints that are finished."""
+    """Return the steps of the finished checkpoints."""
     return sorted(int(path.name) for path in (workdir / "checkpoints").glob("*") if path.name.isdecimal())
 
 
 def checkpoint(workdir: Path, step: int) -> dict[str, np.ndarray]:
-    """Return every array of a checkpoint by name, read without the code under test, on whatever devices."""
+    """Return every array of a checkpoint by name, read without the code under test, on any devices."""
     folder, reader = workdir / "checkpoints" / str(step), ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
     arrays = {}
     for path in (path for path in folder.iterdir() if (path / "_METADATA").exists()):

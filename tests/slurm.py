@@ -1,11 +1,11 @@
-"""A real SLURM on this machine stops scripts/launch_slurm.sh in every way it knows; each run must equal a whole one.
+"""A real SLURM on this machine stops scripts/launch_slurm.sh in every way; each run must equal an uninterrupted one.
 
 apt-get install --no-install-recommends slurmctld slurmd slurm-client munge        # Debian; then, as root:
 python -m tests.slurm               # a line for each way; a difference ends it with a traceback
 python -m tests.slurm --shell       # or a shell in which sbatch, squeue, scontrol and scancel are this SLURM's
 
 It has two nodes of one CPU on the loopback interface, so that a job of two tasks has two hosts. The daemons run as long
-as the command does, and all that they write lies in a folder that is deleted with them.
+as the command does, and write only to a folder that is deleted at the end.
 """
 
 import argparse
@@ -23,8 +23,8 @@ from tests.runs import assert_equal_runs, records, saved_steps
 
 ROOT = Path(__file__).parent.parent
 
-# A job of `high` preempts those of the others: in `low` after a grace of a minute, in `rude` at once, which leaves
-# KillWait to save. cred_expire is also how long a requeued job waits. The names of the nodes are their addresses.
+# A job in `high` preempts jobs in the others: in `low` after a grace time of a minute, in `rude` at once, which leaves
+# KillWait to save. cred_expire is also how long a requeued job waits. Nodes are named by their addresses.
 CONF = """
 ClusterName=loopback
 SlurmctldHost={host}(127.0.0.1)
@@ -56,7 +56,7 @@ PartitionName=high Nodes=ALL PriorityTier=10 PreemptMode=OFF
 
 
 class Slurm:
-    """The daemons, from `with` to its end."""
+    """The daemons, which run during a `with` block."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -64,7 +64,7 @@ class Slurm:
         (folder / "munge.key").write_bytes(random.randbytes(1024))
         (folder / "munge.key").chmod(0o400)
         (folder / "state").mkdir()
-        # What one start compiled, the next ones find.
+        # Later starts reuse the programs that earlier ones compiled.
         self.environment = os.environ | {"SLURM_CONF": f"{folder}/slurm.conf"}
         self.environment |= {"JAX_COMPILATION_CACHE_DIR": f"{folder}/compiled"}
         self.daemons = []
@@ -101,12 +101,12 @@ class Slurm:
         return done.stdout.strip()
 
     def field(self, job: str, name: str) -> str:
-        """Return what SLURM knows of a job: JobState, Restarts, ExitCode."""
+        """Return a field of a job in SLURM: JobState, Restarts, ExitCode."""
         words = self.ask("scontrol", "show", "job", "--oneliner", job).split()
         return next(word.partition("=")[2] for word in words if word.startswith(f"{name}="))
 
     def end(self, job: str) -> str:
-        """Wait until a job has ended for good, and return its state."""
+        """Wait until a job has finally ended, and return its state."""
         wait_until(lambda: self.field(job, "JobState") not in ("PENDING", "RUNNING", "COMPLETING"))
         return self.field(job, "JobState")
 
@@ -123,7 +123,7 @@ class Job:
         self.submit()
 
     def submit(self) -> None:
-        """Submit it, or the same command again."""
+        """Submit the job, or resubmit it."""
         self.id = self.slurm.ask(*self.command)
 
     def await_step(self, step: int) -> None:
@@ -136,11 +136,11 @@ class Job:
         wait_until(reached)
 
     def restarts(self) -> int:
-        """Return how often it was requeued."""
+        """Return the number of times it was requeued."""
         return int(self.slurm.field(self.id, "Restarts"))
 
     def await_requeue(self, times: int) -> None:
-        """Wait until it was requeued so often, and its tasks have ended."""
+        """Wait until it was requeued this many times, and its tasks have ended."""
 
         def requeued() -> bool:
             state = self.slurm.field(self.id, "JobState")
@@ -150,7 +150,7 @@ class Job:
         wait_until(requeued)
 
     def lines(self) -> int:
-        """Return the number of whole lines of the metrics."""
+        """Return the number of complete lines of the metrics."""
         path = self.workdir / "metrics.jsonl"
         return path.read_text().count("\n") if path.exists() else 0
 
@@ -171,12 +171,12 @@ def preempt(job: Job) -> None:
 
 
 def signalled(name: str) -> Callable[[Job], None]:
-    """Return a way to stop a job by a signal to its tasks."""
+    """Return a function that stops a job by a signal to its tasks."""
     return lambda job: job.slurm.ask("scancel", f"--signal={name}", job.id)
 
 
 def limit(job: Job) -> None:
-    """Let the time limit come so near that its signal is due, until the job is requeued."""
+    """Shorten the time limit so that its signal is due soon, and wait until the job is requeued."""
     hours, minutes, _ = job.slurm.field(job.id, "RunTime").split(":")
     job.slurm.ask("scontrol", "update", f"JobId={job.id}", f"TimeLimit={60 * int(hours) + int(minutes) + 2}")
     job.await_requeue(1)
@@ -184,14 +184,14 @@ def limit(job: Job) -> None:
 
 
 def cancel(job: Job) -> None:
-    """Cancel the job, which must stay so, and submit it again."""
+    """Cancel the job, check that it stays cancelled, and submit it again."""
     job.slurm.ask("scancel", job.id)
     assert job.slurm.end(job.id) == "CANCELLED", job.output.read_text()
     assert job.slurm.field(job.id, "ExitCode") == "75:0", job.output.read_text()
     job.submit()
 
 
-# Ways to stop a job: options of sbatch, what to do, and how often.
+# Ways to stop a job: options of sbatch, what to do, and how many times.
 WAYS = {
     "preempted": ((), preempt, 2),
     "preempted-without-grace": (("--partition=rude",), preempt, 1),
@@ -204,7 +204,7 @@ WAYS = {
 
 
 def stop(slurm: Slurm, whole: Job, name: str, epochs: int, rng: random.Random) -> None:
-    """Stop a run in one way, let it end, and compare it."""
+    """Stop a run in one way, let it finish, and compare it."""
     options, act, times = WAYS[name]
     job = Job(slurm, name, epochs, *options)
     last = records(whole.workdir)[-1]["step"]
@@ -222,7 +222,7 @@ def stop(slurm: Slurm, whole: Job, name: str, epochs: int, rng: random.Random) -
 
 
 def main() -> None:
-    """Read the command line, start SLURM, try every way."""
+    """Read the command line, start SLURM, and try every way."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)

@@ -26,7 +26,7 @@ def plain(query, key, value, bias):
 
 
 def cases():
-    """Yield what has to run on this device; cuDNN takes half precision alone."""
+    """Yield the cases that must run on this device; cuDNN only takes half precision."""
     names = IMPLEMENTATIONS if jax.default_backend() == "gpu" else ["xla"]
     for case in itertools.product(names, [1, 50, 196, 197, 201, 577], [False, True], ["float32", "bfloat16"]):
         if case[0] == "xla" or case[3] == "bfloat16":
@@ -50,7 +50,7 @@ def test_every_implementation_agrees_with_the_formula(name, tokens, biased, dtyp
         return [np.asarray(x[:, :tokens], np.float64) for x in results]
 
     with jax.enable_x64(True):
-        # The same inputs, rounded: what is compared is the arithmetic.
+        # The same rounded inputs, so that only the arithmetic is compared.
         inputs = [np.asarray(jnp.asarray(x, dtype), np.float64) for x in inputs]
         bias = None if bias is None else np.asarray(jnp.asarray(bias, dtype), np.float64)
         weights = np.asarray(jnp.asarray(weights, dtype), np.float64)
@@ -63,12 +63,12 @@ def test_every_implementation_agrees_with_the_formula(name, tokens, biased, dtyp
 
 @pytest.mark.parametrize("position", ["learned", "relative"])
 def test_masked_tokens_change_nothing(monkeypatch, position):
-    """A fused attention that wants an even number of tokens gets one more."""
+    """Fused attention that needs an even number of tokens gets one more."""
     options = dict(depth=2, width=32, num_heads=2, mlp_dim=48, position=position, position_at="blocks")
     model = create_model("custom/8", num_classes=3, image_size=16, **options)
     images = jax.random.normal(jax.random.key(0), (2, 16, 16, 3))
     graph, params = nnx.split(model)
-    # The head starts at zero, and nothing would reach what is below it.
+    # The head starts at zero, which would stop all gradients below it.
     params = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.key(1), x.shape), params)
 
     def results():
@@ -93,7 +93,7 @@ def test_auto_is_what_runs_here():
 
 @pytest.mark.skipif(jax.default_backend() == "gpu", reason="it may run on this device")
 def test_what_does_not_run_says_why():
-    # The second where JAX's plugin for GPUs is installed, and there is none.
+    # The second message comes from JAX's GPU plugin, when it is installed but there is no GPU.
     assert re.search("cuDNN|dot_product_attention.* not found", trouble_with("cudnn", 198, 3, 64, "bfloat16", False))
     model = create_model("Ti/16", num_classes=3, image_size=32, depth=1, attention="cudnn")
     with pytest.raises(Exception, match="fp16/bf16|cuDNN|not found"):
@@ -109,7 +109,7 @@ def test_auto_tries_while_the_step_is_traced_and_falls_back(monkeypatch):
 
     with pytest.warns(UserWarning, match="attention of 5 tokens isn't fused: cuDNN"):
         unfused = traced()
-    monkeypatch.setitem(IMPLEMENTATIONS, "cudnn", IMPLEMENTATIONS["xla"])  # As where it runs.
+    monkeypatch.setitem(IMPLEMENTATIONS, "cudnn", IMPLEMENTATIONS["xla"])  # As if it ran here.
     trouble_with.cache_clear()
     fused = traced()
     trouble_with.cache_clear()
@@ -118,7 +118,7 @@ def test_auto_tries_while_the_step_is_traced_and_falls_back(monkeypatch):
 
 def test_what_computes_something_else_is_found_out(monkeypatch):
     def wrong(query, key, value, bias=None, length=None):
-        return IMPLEMENTATIONS["xla"](query, key, value, bias)  # What is to be masked is seen.
+        return IMPLEMENTATIONS["xla"](query, key, value, bias)  # Ignores the mask.
 
     monkeypatch.setitem(IMPLEMENTATIONS, "wrong", wrong)
     assert "differ" in trouble_with("wrong", 18, 3, 64, "bfloat16", False)

@@ -1,4 +1,4 @@
-"""Augmentation of whole batches: each kind of change, seen in the pixels."""
+"""Augmentation of whole batches: the effect of each kind on the pixels."""
 
 import jax
 import jax.numpy as jnp

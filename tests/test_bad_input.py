@@ -16,14 +16,14 @@ from vit_jax.errors import run_command
 
 @pytest.fixture
 def setting(tmp_path):
-    """A config file, a folder of pictures, a run directory that is not there yet."""
+    """A config file, a folder of pictures, and a run directory that does not exist yet."""
     (tmp_path / "tiny.py").write_text(FILE)
     write_folder(tmp_path / "pictures")
     return tmp_path
 
 
 def refusal(capfd, command, *arguments):
-    """Return the one line that a command ends with."""
+    """Return the one line of error with which a command ends."""
     with pytest.raises(SystemExit) as caught:
         run_command(lambda: command([str(argument) for argument in arguments]))
     assert caught.value.code == 2
@@ -109,7 +109,7 @@ def test_training_bears_a_few_bad_pictures(setting, capfd, cache_mb):
     assert output.count("train/cat/1.jpg' can't be read: not a picture") == 1
     assert output.count("test/cat/1.jpg' can't be read: ") == 1
     lines = [json.loads(line) for line in (setting / "run" / "metrics.jsonl").read_text().splitlines()]
-    # Eight epochs of six pictures a step, one of them bad; of the other split five pictures count.
+    # Eight epochs of six pictures per step, one of them bad; five pictures of the other split count.
     assert [line["data/bad"] for line in lines] == [8, 8]
     assert [line["val/count"] for line in lines] == [5, 5]
 
@@ -145,7 +145,7 @@ def test_evaluate_and_predict_refuse_what_they_cannot_read(setting, capfd):
     train.main([f"--config={setting}/tiny.py", f"--workdir={workdir}", "--config.total=1st"])
     capfd.readouterr()
     assert "nowhere.jpg' can't be read" in refusal(capfd, predict.main, f"--model={workdir}", "nowhere.jpg")
-    assert "can't change what the run is: seed" in refusal(
+    assert "can't change these keys of a run: seed" in refusal(
         capfd, evaluate.main, f"--workdir={workdir}", "--config.seed=9"
     )
     shutil.rmtree(workdir / "checkpoints")
@@ -156,4 +156,4 @@ def test_the_command_itself_ends_with_code_2(setting):
     command = [sys.executable, "-m", "vit_jax.train", "--config=none.py", f"--workdir={setting}/run"]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
     assert done.returncode == 2
-    assert done.stderr == "error: config file 'none.py' does not exist; see configs/README.md for those there are\n"
+    assert done.stderr == "error: config file 'none.py' does not exist; see configs/README.md for a list\n"

@@ -1,4 +1,4 @@
-"""The benchmarks: a table, and the same figures as JSON and on a page."""
+"""The benchmarks: a table, with the same figures as JSON and on a page."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What is kept between runs, and where."""
+"""What is cached between runs, and where."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""A run checked without running it: what is counted, what is printed, what is refused, and that nothing is written."""
+"""Checking a run without running it: what is counted, printed and refused, and that nothing is written."""
 
 import os
 import re
@@ -61,7 +61,7 @@ def test_bytes_received():
     assert received(PARTITIONED) == {
         "all-gather": 12 * 128 * 4 * 2 * 7 // 8,
         "reduce-scatter": 64 * 4 * 7 // 8,
-        "all-reduce": 12 * 2 * 128 * 4 * 4 * 3 // 4,  # The two whose results are added are one.
+        "all-reduce": 12 * 2 * 128 * 4 * 4 * 3 // 4,  # Two whose results are added count as one.
         "all-to-all": (32 * 4 + 32) // 2,
         "collective-permute": 64 * 4,
     }
@@ -83,10 +83,10 @@ def test_flops():
     forward = 2 * (2 * 5 * 5 * 16) * (3 * 3 * 8)
     assert count_flops(jax.make_jaxpr(convolve)(image, kernel)) == forward
     both = jax.grad(lambda *arrays: convolve(*arrays).sum(), argnums=(0, 1))
-    # What reaches the edge alone, in the gradient of the pictures, makes it a little more.
+    # Only the edges, in the gradient of the pictures, make it a little more.
     assert 3 * forward <= count_flops(jax.make_jaxpr(both)(image, kernel)) <= 3.3 * forward
     assert count_flops(jax.make_jaxpr(jax.jit(loop))(jnp.zeros((7, 4, 4)))) == (5 + 1) * 7 * 2 * 4**3
-    # 4.6 G multiplications and additions, as timm and others have it of S/16.
+    # 4.6 G multiply-adds, as timm and others report for S/16.
     model = abstract_model(**Config(model=Model(name="S/16")).model_facts(1000))
     graph, params = nnx.split(model)
     image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
@@ -112,7 +112,7 @@ def test_a_topology_that_is_not_there(tmp_path):
     assert lines["mesh"] == "data 16 x fsdp 4 x tensor 1: 64 x simulated devices, 64 pictures each"
     assert lines["run"] == "30 steps of 4,096 pictures: 3.00 epochs; 5 steps warm-up"
     assert "all-gather" in lines["received"]
-    assert "upper bound" in done.stdout  # bfloat16 is what an accelerator would compute in.
+    assert "upper bound" in done.stdout  # bfloat16, as on an accelerator.
     assert re.search(r"embedding/kernel +0\.05 +0\.00125$", done.stdout, re.MULTILINE)
     assert "optim.layer_decay=0.5" in lines["config"]
     assert "optim.name" not in lines["config"]
@@ -128,17 +128,17 @@ def test_devices_that_are_there(tmp_path, capfd):
     params = jax.eval_shape(lambda key: init_params(key, **CONFIG.model_facts(10)), jax.random.key(0))
     number = sum(np.size(x) for x in jax.tree.leaves(params))
     assert lines["model"] == f"Ti/2: {number:,} parameters"
-    # Of data parallelism alone: every gradient is reduced to all, twice 7/8 of its bytes.
+    # With data parallelism only, every gradient is all-reduced: twice 7/8 of its bytes.
     moved = float(re.search(r"all-reduce ([\d.]+)", lines["received"])[1]) * 1e6
     assert 2 * 7 / 8 * 4 * number < moved + 0.05e6 < 1.1 * 2 * 7 / 8 * 4 * number + 0.1e6
-    assert re.search(r"s a step, [\d,]+ pictures a second", lines["time"])
+    assert re.search(r"s per step, [\d,]+ pictures per second", lines["time"])
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--devices=8"], "--devices=8: devices that are not there can only be checked; add --check"),
+        (["--devices=8"], "--devices=8: devices that are not present can only be checked; add --check"),
         (["--check", "--devices=many"], "--devices=many: must be a number of devices to simulate, or a TPU topology"),
         (["--check", "--devices=0"], "--devices=0: must be"),
         (["--check", "--config.mesh.fsdp=3"], "but there are 8"),

@@ -1,4 +1,4 @@
-"""Checkpoints: a damaged one is never taken for the state, the best stays, a full disk costs nothing earlier."""
+"""Checkpoints: a damaged one is never restored, the best is kept, and a full disk loses no earlier one."""
 
 import itertools
 import json
@@ -85,7 +85,7 @@ def restore(workdir, state):
 
 
 def test_no_damage_is_taken_for_the_state(states, saved, tmp_path, capsys):
-    """Two kinds a file, in turn; `python -m tests.damage` does all, with the command."""
+    """Two kinds of damage per file, in turn; `python -m tests.damage --command` tries all, with the command."""
     newest = saved / "checkpoints" / "2"
     alone = make_state(2, make_mesh(MeshShape(1), jax.devices()[:1]))
     kinds = itertools.cycle(damage.DAMAGES)
@@ -119,7 +119,7 @@ def test_nothing_whole_is_left(states, saved, tmp_path, capsys):
     shutil.copytree(saved, workdir)
     for step in ("1", "2"):
         damage.damage(workdir / "checkpoints" / step / "contents" / "metadata", "one bit")
-    with pytest.raises(InputError, match=r"has no whole checkpoint \(damaged: 2, 1\); put a copy of one there, or"):
+    with pytest.raises(InputError, match=r"has no intact checkpoint \(damaged: 2, 1\); put a copy of one there, or"):
         restore(workdir, states[1])
     assert capsys.readouterr().err.count("warning: ") == 2
     assert finished_steps(workdir) == [1, 2]
@@ -162,7 +162,7 @@ def test_the_newest_and_the_best_are_kept(states, mesh, tmp_path):
     scores = [0.1, 0.7, None, float("nan"), 0.6, None]
     save(tmp_path / "run", *states.values(), scores=scores)
     assert finished_steps(tmp_path / "run") == [2, 5, 6]
-    # Continued by another process, the best stays the best.
+    # When another process continues the run, the best stays the best.
     save(tmp_path / "run", make_state(8, mesh), make_state(9, mesh), scores=[0.69, 0.5])
     assert finished_steps(tmp_path / "run") == [2, 8, 9]
     assert same(load_params(tmp_path / "run", MODEL, mesh, "best"), states[2].params)
@@ -189,7 +189,7 @@ def test_reading_alone_passes_over_and_moves_nothing(states, saved, mesh, tmp_pa
     for path in (workdir / "checkpoints" / "2" / "training").rglob("*"):
         if path.is_file():
             path.unlink()
-    assert same(load_params(workdir, MODEL, mesh), states[2].params)  # What is not read is not missed.
+    assert same(load_params(workdir, MODEL, mesh), states[2].params)  # Only items that are read need to exist.
     damage.damage(workdir / "checkpoints" / "2" / "params" / "_METADATA", "half")
     assert same(load_params(workdir, MODEL, mesh), states[1].params)
     assert "going back to checkpoint 1" in capsys.readouterr().err
@@ -218,15 +218,15 @@ def test_another_model_is_refused_by_name(states, saved):
         params["head"]["bias"] = jax.ShapeDtypeStruct((10,), jnp.bfloat16)
 
     assert "params/head/kernel: float32[32, 10], but float32[32, 12] in the model" in refusal(more_classes)
-    assert "params/head/bias: float32[10], but not there in the model and 1 more" in refusal(no_head)
-    assert "params/head/scale: not there, but float32[2] in the model" in refusal(one_more)
+    assert "params/head/bias: float32[10], but missing in the model and 1 more" in refusal(no_head)
+    assert "params/head/scale: missing, but float32[2] in the model" in refusal(one_more)
     assert "params/head/bias: float32[10], but bfloat16[10] in the model" in refusal(half)
     assert finished_steps(saved) == [1, 2]
 
 
 @pytest.fixture
 def full_disk():
-    """No file grows past 40 kB, as on a disk that is full."""
+    """Limit files to 40 kB, to simulate a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, hard))
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -243,7 +243,7 @@ def test_metrics_that_cannot_be_written_are_told(tmp_path, full_disk):
             writer.write(step, {"train/loss": 1.0})
             written.append(step)
 
-    with pytest.raises(InputError, match="File too large; once that is mended, the same command begins anew"):
+    with pytest.raises(InputError, match="File too large; once that is fixed, the same command starts over"):
         write_on_a_full_disk()
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines(keepends=True)
     steps = [json.loads(line)["step"] for line in lines if line.endswith("\n")]
@@ -252,7 +252,7 @@ def test_metrics_that_cannot_be_written_are_told(tmp_path, full_disk):
 
 
 def test_two_processes_decide_alike_and_one_continues(tmp_path):
-    """Only the second process reads what is lost; both go back."""
+    """Only the second process needs the lost part; both go back."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         address = f"localhost:{probe.getsockname()[1]}"
@@ -269,7 +269,7 @@ def test_two_processes_decide_alike_and_one_continues(tmp_path):
     for process in processes:
         output, error = process.communicate(timeout=120)
         assert process.returncode == 0, error.decode()
-        assert json.loads(output.splitlines()[-1]) == [2, 1, 2]  # Gloo talks before.
+        assert json.loads(output.splitlines()[-1]) == [2, 1, 2]  # Gloo prints first.
         told = [line for line in error.decode().splitlines() if line.startswith("warning: ")]
         assert len(told) == 1
         assert told[0].startswith("warning: checkpoint 2 is damaged (")

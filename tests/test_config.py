@@ -1,4 +1,4 @@
-"""Configs: types, overrides, durations, what a mistake is answered with."""
+"""Configs: types, overrides, durations and error messages."""
 
 import dataclasses
 
@@ -57,7 +57,7 @@ def test_argument_and_overrides_take_their_types(path):
         ({"total": "10%"}, r"config.total='10%': must be a duration above 0: 100st .* or 1_000ex \(pictures\)$"),
         ({"optim": "3"}, r"config.optim=3: is a section"),
         ({"batch.size": "3"}, r"config.batch.size: 'batch' is a value, not a section"),
-        ({"optim.decay": "(('(', 1),)"}, r"config.optim.decay: '\(' is no regular expression"),
+        ({"optim.decay": "(('(', 1),)"}, r"config.optim.decay: '\(' is not a valid pattern"),
         (
             {"optim.lr_mults": "(('.*', -1),)"},
             r"config.optim.lr_mults=.*-1.*: must be tuple of \(str, float at least 0\)$",

@@ -1,4 +1,4 @@
-"""Every config, with every argument it documents, builds an experiment that is as its paper says."""
+"""Every config, with every argument it documents, builds an experiment that matches its paper."""
 
 from pathlib import Path
 
@@ -18,13 +18,13 @@ PICTURES = {"digits": 1437, "cifar": 50_000, "pets": 3680, "imagenet": 1_281_167
 CLASSES = {"digits": 10, "cifar": 10, "pets": 37, "imagenet": 1000, "imagenet99": 1000, "21k": 21_843}
 PICTURES["21k"] = 14_197_122 * 99 // 100
 
-# Config, training set, batch, steps, warm-up, the schedule's peak, the decay of a kernel in a step at the peak.
+# Config, training set, batch, steps, warm-up, peak learning rate, weight decay of a kernel per step at the peak.
 CASES = [
     ("digits", "digits", 64, 4042, 203, 1e-3, 5e-5),
     ("digits:epochs=2", "digits", 64, 45, 3, 1e-3, 5e-5),
     ("cifar10", "cifar", 256, 39_063, 1954, 1e-3, 5e-5),
     ("cifar10:model=nano/4,epochs=10", "cifar", 64, 7813, 391, 1e-3, 5e-5),
-    # Beyer et al. (2022): "wd" 1e-4, which their code multiplies by the schedule without the peak.
+    # Beyer et al. (2022): "wd" 1e-4, which their code multiplies by the schedule, not by the peak.
     ("imagenet1k", "imagenet99", 1024, 111_477, 10_000, 1e-3, 1e-4),
     ("imagenet1k:model=B/16,epochs=300", "imagenet99", 1024, 371_589, 10_000, 1e-3, 1e-4),
     # Steiner et al. (2022), likewise.

@@ -1,4 +1,4 @@
-"""Folders of pictures, held in memory or read when needed: the same batches."""
+"""Folders of pictures give the same batches, whether held in memory or read when needed."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Decoding: every odd kind of file becomes upright RGB, damaged ones are refused, the fast path changes no pixel."""
+"""Decoding: all kinds of files become upright RGB, damaged ones are refused, and the fast path changes no pixel."""
 
 import io
 import zlib
@@ -30,7 +30,7 @@ def scene():
 
 
 def photo(height, width, seed=0):
-    """Smooth colours under noise: something for every coefficient of a JPEG to do."""
+    """Smooth colours with noise, so that every coefficient of a JPEG is used."""
     rng = np.random.default_rng(seed)
     smooth = cv2.resize(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
     return np.clip(smooth + rng.integers(-20, 20, smooth.shape), 0, 255).astype(np.uint8)
@@ -55,7 +55,7 @@ def with_alpha(pixels):
 
 
 def png16(pixels):
-    """A 16-bit colour PNG, which Pillow can't write: every sample twice its byte."""
+    """A 16-bit colour PNG, which Pillow can't write: every sample is its byte, repeated."""
     header = np.array([WIDTH, HEIGHT], ">u4").tobytes() + bytes([16, 2, 0, 0, 0])
     rows = b"".join(b"\0" + np.repeat(row.ravel(), 2).tobytes() for row in pixels)
     return png_of(header, zlib.compress(rows))
@@ -161,7 +161,7 @@ def test_stopping_below_the_crop_changes_no_pixel(subsampling, progressive):
 @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0", "grey"])
 @pytest.mark.parametrize("blocks", [1, 5, 25])
 def test_cutting_out_the_segments_of_a_crop_changes_no_pixel(subsampling, blocks):
-    # 25 blocks of 16 pixels (50 of 8) a row; the last row and column of blocks are partly filled.
+    # 25 blocks of 16 pixels (50 of 8) per row; the last row and column of blocks are partly filled.
     picture, exif = photo(299, 395), Image.Exif()
     exif[0x0112] = 6
     mode = {"exif": exif} if subsampling == "grey" else {"exif": exif, "subsampling": subsampling}
@@ -217,7 +217,7 @@ def test_the_central_crop_is_resize_then_cut():
 
 
 def bomb():
-    # 20,000 x 10,000 pixels, says the header; nothing else is there.
+    # A header that claims 20,000 x 10,000 pixels, and nothing else.
     return png_of(np.array([20_000, 10_000], ">u4").tobytes() + bytes([8, 2, 0, 0, 0]), zlib.compress(b""))
 
 
@@ -234,7 +234,7 @@ def cut_short(kind, part=0.6):
 
 
 def cut_short_with_thumbnail():
-    """The thumbnail within the header is whole; the picture is not."""
+    """The thumbnail in the header is complete; the picture is not."""
     exif = b"Exif\0\0" + encoded(photo(20, 20), "JPEG")
     data = encoded(photo(100, 100), "JPEG", exif=exif)
     return data[: int(0.8 * len(data))]
@@ -271,7 +271,7 @@ def test_a_missing_file_is_a_bad_picture(tmp_path):
 
 
 def test_damage_anywhere_is_refused_or_decoded():
-    """Whatever bytes are changed, the outcome is a picture or a `BadPictureError`."""
+    """With any bytes changed, the outcome is a picture or a `BadPictureError`."""
     rng = np.random.default_rng(0)
     refused = 0
     for data in (encoded(photo(40, 50), "JPEG"), encoded(photo(40, 50), "PNG"), animated_gif()):

@@ -1,4 +1,4 @@
-"""Digests: the same on any mesh, another for any change."""
+"""Digests: the same on any mesh, different after any change."""
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +38,7 @@ def test_any_change_changes_the_digest(dtype):
         other.reshape(-1)[place] ^= 1 if dtype is bool else 1 << (place % 8)
         changed.append(other.view(array.dtype))
     different = {array.tobytes() for array in changed}
-    # Both lanes tell them apart, each by itself.
+    # Each of the two lanes distinguishes them.
     found = digests(dict(enumerate(jnp.asarray(array) for array in changed))).values()
     assert len({digest[:8] for digest in found}) == len({digest[8:] for digest in found}) == len(different) > 30
 

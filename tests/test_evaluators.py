@@ -1,4 +1,4 @@
-"""Evaluations with names, pictures and cadences of their own; run directories of earlier versions."""
+"""Evaluations with their own names, pictures and intervals; run directories of earlier versions."""
 
 import json
 import shutil
@@ -78,13 +78,13 @@ def test_names_that_would_be_confused_are_refused(name):
 
 
 def test_run_directories_of_version_0_1_0_are_read(tmp_path):
-    """As its main wrote it on the day before the rooms."""
+    """As written by the last commit before the package was divided."""
     shutil.copy(DATA / "run-0.1.0.json", tmp_path / "run.json")
     config, label_names = read_facts(tmp_path)
     assert label_names == tuple(str(digit) for digit in range(10))
     assert (config.ema, config.total, config.model.depth, config.task) == (0.99, "6ep", 4, "classification")
     assert best_metric(config) == "val/accuracy"
-    # What the same command asks for today is the same experiment.
+    # Today's command gives the same experiment.
     today = from_dict(json.loads((tmp_path / "run.json").read_text())["config"] | {"evaluators": None})
     assert not differences(config, today)
     np.testing.assert_equal(from_dict(CONFIG.__dict__), CONFIG)

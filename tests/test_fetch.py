@@ -1,4 +1,4 @@
-"""Fetching from a loopback server that behaves as real ones do, and as they should not."""
+"""Fetching from a loopback server that behaves correctly, and in ways it should not."""
 
 import concurrent.futures
 import contextlib
@@ -18,13 +18,13 @@ NEW = OLD[::-1] + b"longer"
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves `content` at every path; the attributes say how. `requests` lists (Range, If-Range, status sent)."""
+    """Serves `content` at every path, as the attributes specify. `requests` lists (Range, If-Range, status sent)."""
 
     daemon_threads = True
     content, etag, status = OLD, '"one"', 200
     ranges, checks_if_range, shift, chunked = True, True, 0, False
     cut = None  # bytes of the body after which the connection closes
-    claimed = 0  # how much more than the body Content-Length says; None: it is not sent
+    claimed = 0  # bytes by which Content-Length exceeds the body; None: it is not sent
     gate = None  # an event to wait for before the second half of a body
 
     def __init__(self):
@@ -93,7 +93,7 @@ def refusal(where):
 
 
 def cached(tmp_path):
-    """Return the sizes of what the cache holds, by ending."""
+    """Return the sizes of the cached files, by suffix."""
     files = [path for path in (tmp_path / "cache").iterdir() if path.suffix != ".lock"]
     return {path.suffix: path.stat().st_size for path in files}
 

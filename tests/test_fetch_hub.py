@@ -14,7 +14,7 @@ from vit_jax.weights.fetch import fetch
 
 
 class HubHandler(http.server.BaseHTTPRequestHandler):
-    """As much of the Hub's protocol as a download needs; `server.repositories` is {repository: {file: bytes}}."""
+    """The part of the Hub's protocol that downloads need; `server.repositories` is {repository: {file: bytes}}."""
 
     commit = "0" * 40
 

@@ -1,4 +1,4 @@
-"""Starting from weights: what is taken, what the model is then, and that a run needs the weights only once."""
+"""Starting from weights: what is used, what model results, and that a run needs the weights only once."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ from vit_jax.weights.initialise import start_from
 
 DIGITS = tuple(str(digit) for digit in range(10))
 SIZES = dict(name="custom/2", width=32, depth=2, num_heads=2, mlp_dim=64)
-# Of the small experiment, only what is the training's: the architecture is left to the weights.
+# Only the training settings of the small experiment: the architecture comes from the weights.
 BARE = dataclasses.replace(
     CONFIG,
     model=Model(name="custom/2", unroll=2),
@@ -36,7 +36,7 @@ BARE = dataclasses.replace(
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """A small model in each of two formats; what timm's has is not what a config has by default."""
+    """A small model in each of two formats; timm's differs from a config's defaults."""
     folder = tmp_path_factory.mktemp("weights")
     vit_jax.save(drawn_model(image_size=8, channels=1, **SIZES), folder / "google.npz")
     odd = drawn_model(image_size=8, channels=1, **SIZES, pool="gap", registers=2, gelu="exact", norm_eps=1e-5)
@@ -76,13 +76,13 @@ def test_architecture_is_the_weights_and_training_is_the_configs(weights, tmp_pa
         "23 arrays taken, a new head for 10 classes; "
         "the model has their pool='gap', registers=2, gelu='exact', norm_eps=1e-05"
     )
-    # What is said besides is taken, where the arrays allow it.
+    # Other settings are used if they fit the arrays.
     said = dataclasses.replace(config.model, **SIZES, norm_eps=1e-4)
     assert start_from(dataclasses.replace(config, model=said), DIGITS, tmp_path)[0].model.norm_eps == 1e-4
 
 
 def run(folder, capfd, *arguments, init=None):
-    """Run the command with the small experiment, some of it changed, and return what it printed."""
+    """Run the command with the small experiment and some overrides, and return what it printed."""
     config = dataclasses.replace(BARE, init=None if init is None else str(init))
     (folder / "tiny.py").write_text(FILE.replace(repr(dataclasses.asdict(CONFIG)), repr(dataclasses.asdict(config))))
     train.main([f"--config={folder / 'tiny.py'}", f"--workdir={folder / 'run'}", *arguments])
@@ -104,7 +104,7 @@ def test_run_needs_the_weights_once(weights, tmp_path, capfd):
     recorded = json.loads((workdir / "run.json").read_text())["config"]
     assert (recorded["init"], recorded["model"]["width"], recorded["model"]["registers"]) == (str(init), 32, 2)
     init.unlink()
-    # As if it had been killed after its first checkpoint.
+    # As if the run had been killed after its first checkpoint.
     shutil.rmtree(workdir / "checkpoints" / "2")
     printed = run(tmp_path, capfd, init=init)
     assert "steps 1 to 2" in printed
@@ -112,7 +112,7 @@ def test_run_needs_the_weights_once(weights, tmp_path, capfd):
     again = params_in(workdir)
     assert all(np.array_equal(again[name], whole[name]) for name in whole)
     assert vit_jax.load(workdir).config.registers == 2
-    # Before its first checkpoint it starts anew, which the weights are needed for.
+    # Before its first checkpoint, the run starts over, which needs the weights.
     shutil.rmtree(workdir / "checkpoints")
     arguments = (f"--config={tmp_path / 'tiny.py'}", f"--workdir={workdir}")
     assert "config.init: " in refusal(capfd, train.main, *arguments)

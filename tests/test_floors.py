@@ -1,4 +1,4 @@
-"""The house: imports go down only, files stay small, nothing heavy is imported."""
+"""The layers of the package: imports only go down, files stay small, nothing heavy is imported."""
 
 import ast
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "vit_jax"
 
-# Floor by floor; the rooms of one line do not know each other.
+# From bottom to top; the parts on one line do not import each other.
 FLOORS = [
     ("errors",),
     ("config", "losses", "pixels", "tree"),

@@ -1,4 +1,4 @@
-"""Real processes, 2 x 4 and 4 x 2 devices: they see the same pictures, crops and mixes, and train as one does."""
+"""Real processes with 2 x 4 and 4 x 2 devices get the same pictures, crops and mixes, and train as one process does."""
 
 import json
 import os
@@ -33,9 +33,9 @@ def assert_equal(one, two):
 
 
 def start(processes, folder, out):
-    """Start the processes, each with its part of eight devices."""
+    """Start the processes, each with its share of eight devices."""
     address = f"localhost:{free_port()}"
-    # Compiled as in this process: other optimisation rounds the mixes otherwise.
+    # Compiled as in this process: another optimization level rounds the mixes differently.
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={8 // processes}"
     environment = os.environ | {"XLA_FLAGS": flags}
     environment |= {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(processes)}

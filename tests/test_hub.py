@@ -19,7 +19,7 @@ __all__ = ["cache"]  # A fixture of every test here.
 
 
 def hub_set(names=("cat", "dog")):
-    """A data set of 10 pictures that are their own numbers, its classes named or not."""
+    """A data set of 10 pictures whose pixels are their index, with or without class names."""
     rows = {"img": [], "label": [i % 2 for i in range(10)]}
     for i in range(10):
         file = io.BytesIO()

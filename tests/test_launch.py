@@ -1,4 +1,4 @@
-"""The launch scripts, as far as they go without a cluster; `python -m tests.slurm` runs one on a real SLURM."""
+"""The launch scripts, as far as they run without a cluster; `python -m tests.slurm` runs one on a real SLURM."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""What a run tells: files that survive kills, honest rates, lines a person can read."""
+"""What a run reports: files that survive kills, honest rates, and readable lines."""
 
 import json
 
@@ -32,7 +32,7 @@ def test_writer_drops_what_will_be_done_again_and_half_a_line(tmp_path):
 
 def test_a_damaged_line_is_told_and_nothing_is_lost(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\ngarbage\n')
-    with pytest.raises(InputError, match="has a line that is no metrics record; repair or remove it"):
+    with pytest.raises(InputError, match="has a line that is not a metrics record; repair or remove it"):
         Writer(tmp_path, 1)
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1}\ngarbage\n'
 

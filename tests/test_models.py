@@ -172,7 +172,7 @@ def test_subset_drops_so_many_of_every_group_and_keeps_the_expectation():
 
 @functools.cache
 def gradient_of_blocks(**options):
-    """Return the compiled gradient of the blocks alone, and what it is a function of."""
+    """Return the compiled gradient of the blocks alone, and its arguments."""
     config = Model(name="Ti/16", width=32, depth=2, num_heads=2, mlp_dim=64, **options)
     model = abstract_model(config=config, num_classes=7, image_size=64, channels=3)
     graph, params = nnx.split(model.blocks)
@@ -216,7 +216,7 @@ def test_gelu_has_the_slope_of_the_formula(approximate):
     with jax.enable_x64(True):
         exact = jax.vmap(jax.value_and_grad(lambda x: nnx.gelu(x, approximate=approximate)))(x.astype(jnp.float64))
     np.testing.assert_allclose(value, exact[0], atol=1e-6)
-    np.testing.assert_allclose(slope, exact[1], atol=3e-6)  # That of automatic differentiation is off by 3.6e-6.
+    np.testing.assert_allclose(slope, exact[1], atol=3e-6)  # Automatic differentiation is off by 3.6e-6.
 
 
 def test_bfloat16_is_near_float32():
@@ -289,7 +289,7 @@ def test_activations_are_those_of_the_call():
     [{}, {"position": "relative", "position_at": "blocks"}, {"position_at": "blocks_shared"}, {"qk_norm": True}],
 )
 def test_attention_weights_are_those_that_the_block_uses(options):
-    """The second block done by hand with the weights gives the tokens after it."""
+    """Computing the second block by hand from these weights gives its output tokens."""
     model = drawn_model(**options)
     seen = model.activations(pictures(), "block/0", "block/1", "attention/1")
     weights = seen["attention/1"]
@@ -333,7 +333,7 @@ def test_every_kind_of_model_is_asked_alike():
             r"pictures of shape \(batch, height, width, 3\), not \(2, 64, 64, 1\)",
         ),
         (np.zeros((2, 3, 64, 64), np.float32), r"the channels come last: transpose \(0, 2, 3, 1\)"),
-        (np.zeros((64, 64, 3), np.float32), r"of a single picture make a batch: images\[None\]"),
+        (np.zeros((64, 64, 3), np.float32), r"for a single picture, add a batch axis: images\[None\]"),
         (np.zeros((2, 64), np.float32), r"not \(2, 64\)"),
         (np.zeros((2, 64, 64, 3), np.int32), r"takes floats in \[-1, 1\] or uint8 pixels, not int32"),
         (np.zeros((2, 64, 64, 3), bool), r"not bool"),

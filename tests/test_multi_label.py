@@ -1,4 +1,4 @@
-"""Several labels a picture, from the CSV file to the evaluation: pairs of handwritten digits side by side."""
+"""Several labels per picture, from the CSV file to the evaluation: pairs of handwritten digits side by side."""
 
 import csv
 import json
@@ -93,7 +93,7 @@ def test_training_evaluates_what_scikit_learn_computes(run, pairs, capsys):
 def test_killed_and_continued_equals_uninterrupted_to_the_bit(run, pairs, tmp_path):
     command = [sys.executable, "-m", "vit_jax.train", f"--config={pairs}/tiny.py", f"--workdir={tmp_path}/run"]
     command += [f"--config.data.path={pairs}", *OVERRIDES]
-    # The devices of this process, or sums would be in another order.
+    # The same devices as this process, so that sums have the same order.
     process = subprocess.Popen(command, env=os.environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         while not saved_steps(tmp_path / "run"):
@@ -162,5 +162,5 @@ def test_several_labels_are_no_classes(pairs, capfd):
     arguments = [f"--config={pairs}/tiny.py", f"--workdir={pairs}/none", f"--config.data.path={pairs}", *OVERRIDES]
     arguments += ["--config.task=classification"]
     error = refusal(capfd, train.main, *arguments)
-    assert re.search("the task asks for 'label' of every picture, but the data has .*labels", error)
+    assert re.search("the task needs 'label' for every picture, but the data has .*labels", error)
     assert not (pairs / "none").exists()

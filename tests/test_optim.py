@@ -1,4 +1,4 @@
-"""Optimizers and schedules against formulas written out."""
+"""Optimizers and schedules against their formulas."""
 
 import jax
 import jax.numpy as jnp
@@ -133,7 +133,7 @@ def test_muon_makes_every_blocks_matrix_orthogonal_and_leaves_the_rest_to_adamw(
 
 
 def test_adafactor_factors_every_block_by_itself():
-    """Against the formula of Shazeer and Stern (2018), on stacked matrices of which no two are alike."""
+    """Against the formula of Shazeer and Stern (2018), on stacked matrices that all differ."""
     params = {"blocks": {"kernel": jnp.ones((40, 32, 48)), "bias": jnp.ones((40, 48))}, "head": jnp.ones((48, 5))}
     grads = jax.tree.map(lambda x: jax.random.normal(jax.random.key(x.size), x.shape), params)
     found = direction_of(Optim(name="adafactor", clip=None, momentum=0.0), grads, params)

@@ -1,4 +1,4 @@
-"""Batches as a function of (seed, step), bad pictures, and what is held in memory."""
+"""Batches as a function of (seed, step), bad pictures, and splits held in memory."""
 
 import dataclasses
 from collections import Counter
@@ -16,7 +16,7 @@ from vit_jax.errors import InputError
 
 
 def numbered(count=21):
-    """Pictures whose every pixel is their own number."""
+    """Pictures in which every pixel is the picture's index."""
     images = np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, 8, 8, 3)).copy()
     return ArraySource(images, np.arange(count) % 3, ("a", "b", "c"))
 
@@ -106,7 +106,7 @@ def test_a_bad_picture_is_replaced_by_the_next_good_one_of_its_epoch(tmp_path):
             assert after["label"][place] == before["label"][used]
     assert sum(batch["replaced"].sum() for batch in batches) == 12
 
-    # Neither hosts, threads nor the step it begins at make a difference.
+    # The hosts, threads and first step make no difference.
     hosts = [list(data.train_batches(source, config, np.arange(8)[part], 0, 8)) for part in (slice(3), slice(3, 8))]
     many = streaming(config, threads=16)
     for others in (
@@ -167,7 +167,7 @@ def test_random_crops_are_of_the_picture_and_the_epoch_alone(tmp_path, crop):
     assert data.prepare(source, config, train=True) is source
 
     def by_picture(config, batch):
-        """Return {(epoch, index): pixels} of the first three epochs, read `batch` pictures at a time."""
+        """Return {(epoch, index): pixels} for the first three epochs, read `batch` pictures at a time."""
         config = dataclasses.replace(config, batch=batch)
         batches = data.train_batches(source, config, np.arange(batch), 0, 24 // batch)
         images = np.concatenate([part["image"] for part in batches])

@@ -1,4 +1,4 @@
-"""Position embeddings: each kind at each place, at other sizes, and what its table means."""
+"""Position embeddings: each kind in each place and at other sizes, and the meaning of its table."""
 
 import jax.numpy as jnp
 import numpy as np

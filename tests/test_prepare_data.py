@@ -1,4 +1,4 @@
-"""`scripts/prepare_data.py`: any source to shards, whole, the same every time, read in the source's order."""
+"""`scripts/prepare_data.py`: shards of any source are complete, reproducible, and read in the source's order."""
 
 import dataclasses
 import importlib.util
@@ -32,7 +32,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def prepare():
-    """Return the script's `main`, to be called with its arguments."""
+    """Return the script's `main`."""
     spec = importlib.util.spec_from_file_location("prepare_data", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -40,7 +40,7 @@ def prepare():
 
 
 def write_pictures(root, size=(20, 16), number=23):
-    """Write pictures of noise of three unequal classes, some below their class folder."""
+    """Write noise pictures of three classes of different sizes, some in subfolders of their class folder."""
     rng = np.random.default_rng(0)
     for split, count in (("train", number), ("test", 7)):
         for i in range(count):
@@ -65,7 +65,7 @@ def contents(out):
 
 
 def assert_same(prepared, sources):
-    """Check that every record is the source's: its place, its label, its bytes."""
+    """Check that every record has the position, label and bytes of the source's."""
     for split, source in sources.items():
         assert prepared[split].label_names == source.label_names
         assert prepared[split].labels.tolist() == source.labels.tolist()
@@ -129,7 +129,7 @@ def test_killed_and_continued_equals_uninterrupted(tmp_path, prepare):
     assert 0 < len(finished) < 47
     with pytest.raises(InputError, match="holds no finished records"):
         open_all(f"records:{out}")
-    # What a kill leaves of a shard that was being written.
+    # What a kill leaves behind of an unfinished shard.
     (out / "train-00039-of-00040.partial").write_bytes(b"half a shard")
     prepare(options[0], out, *options[1:])
     prepare(options[0], tmp_path / "whole", *options[1:])
@@ -147,7 +147,7 @@ def test_large_pictures_are_shrunk_upright_and_others_left_alone(tmp_path, prepa
     ramp = np.linspace(0, 255, 120).astype(np.uint8)
     grey = np.broadcast_to(ramp[:, None], (120, 80)).copy()
     turned = Image.Exif()
-    turned[0x0112] = 6  # To be turned clockwise: what is stored at the bottom stands at the left.
+    turned[0x0112] = 6  # To be turned clockwise: the bottom of the stored picture is shown on the left.
     files = {
         "a_grey.png": picture_bytes(grey, "png"),
         "b_turned.jpg": picture_bytes(grey, exif=turned),
@@ -170,7 +170,7 @@ def test_large_pictures_are_shrunk_upright_and_others_left_alone(tmp_path, prepa
         "b_turned.jpg": ("JPEG", "L", (60, 40)),
         "e_colour.png": ("JPEG", "RGB", (40, 60)),
     }
-    # Dark to light: from top to bottom, and when turned from right to left.
+    # Dark to light from top to bottom; after turning, from right to left.
     rows = np.asarray(images["a_grey.png"], float).mean(1)
     columns = np.asarray(images["b_turned.jpg"], float).mean(0)
     expected = (np.arange(60) + 0.5) * 255 / 60
@@ -215,7 +215,7 @@ def test_it_refuses(pictures, tmp_path, prepare):
     (tmp_path / "flat" / "bee" / "1.jpg").touch()
     for arguments, message in (
         ([tmp_path / "nowhere", out], "nowhere' does not exist; give a folder, a tar, or a source such as tfds:NAME"),
-        ([tmp_path / "a.tar.gz", out], "can't be read at random: if it is compressed, uncompress it first"),
+        ([tmp_path / "a.tar.gz", out], "has no random access; if it is compressed, decompress it first"),
         ([tmp_path / "flat.tar", out], "has no pictures; expected SPLIT/CLASS"),
         ([tmp_path / "flat", out], r"flat/bee' has no pictures; expected CLASS/\*.jpg"),
         ([pictures, out, "--splits=train,valid"], "valid' does not exist"),

@@ -1,4 +1,4 @@
-"""RandAugment: each operation against Pillow's, and what a whole layer does."""
+"""RandAugment: each operation against Pillow's, and the effect of a whole layer."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from vit_jax.pixels import normalise
 
 
 def photo(seed=0):
-    """A smooth colour picture of 20 x 24, not over the full range."""
+    """A smooth 20 x 24 colour picture that does not cover the full range."""
     rng = np.random.default_rng(seed)
     return np.asarray(Image.fromarray(rng.integers(30, 200, (5, 6, 3), dtype=np.uint8)).resize((24, 20), Image.BICUBIC))
 
@@ -50,7 +50,7 @@ def test_tables_equal_pillow():
 @pytest.mark.parametrize(
     ("operation", "matrix"),
     [
-        # From each pixel of the result to where it comes from, x first, as Pillow has it.
+        # Maps each output pixel to its source, x first, as in Pillow.
         ("rotate", (np.cos(np.pi / 6), -np.sin(np.pi / 6), 0, np.sin(np.pi / 6), np.cos(np.pi / 6), 0)),
         ("shear_x", (1, 0.3, 0, 0, 1, 0)),
         ("shear_y", (1, 0, 0, 0.3, 1, 0)),
@@ -61,10 +61,10 @@ def test_tables_equal_pillow():
 def test_geometry_equals_pillow(operation, matrix):
     ours = ra.apply(IMAGE, jnp.array(ra.OPERATIONS.index(operation)), jnp.array(1.0))
     a, b, c, d, e, f = matrix
-    moved = (a, b, 12 - 12 * a - 10 * b + c, d, e, 10 - 12 * d - 10 * e + f)  # About the centre.
+    moved = (a, b, 12 - 12 * a - 10 * b + c, d, e, 10 - 12 * d - 10 * e + f)  # Around the centre.
     theirs = PILLOW.transform((24, 20), Image.Transform.AFFINE, moved, Image.Resampling.BILINEAR, fillcolor=(128,) * 3)
     difference = np.abs((np.asarray(ours) + 1) * 127.5 - np.asarray(theirs, np.float32)).max(-1)
-    # Pillow leaves out what lies half beyond the edge, which is blended with grey here.
+    # Pillow omits pixels half beyond the edge, which are blended with grey here.
     assert (difference > 2.5).mean() < 0.12
     assert np.abs(np.asarray(ours) - np.asarray(IMAGE)).mean() > 0.05
 
@@ -96,6 +96,6 @@ def test_randaugment_treats_each_picture_on_its_own():
     assert changed.min() >= -1
     assert changed.max() <= 1
     distinct = {image.round(3).tobytes() for image in changed}
-    assert 14 <= len(distinct) <= 25  # Fourteen operations, most of which go two ways.
+    assert 14 <= len(distinct) <= 25  # Fourteen operations, most with two directions.
     grey = jnp.repeat(IMAGE[None, ..., :1], 4, 0)
     assert jax.eval_shape(lambda: ra.randaugment(jax.random.key(0), grey, 2, 9.0)).shape == (4, 20, 24, 1)

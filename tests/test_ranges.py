@@ -1,4 +1,4 @@
-"""Every number of a config is refused below and above its declared range, and nothing nonsensical runs."""
+"""Every number in a config is refused below and above its declared range, and nothing nonsensical runs."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def config_file(tmp_path_factory):
 def test_every_number_declares_its_range():
     numbers = [key for key, (_, default) in KEYS.items() if isinstance(default, (int, float)) and default is not True]
     numbers = [key for key in numbers if default_of(key) is not False]
-    # Two or three channels are refused by the decoder's own list of choices.
+    # The decoder's own list of choices refuses two or three channels.
     assert set(numbers) - set(RANGED) == {"channels"}
     assert len(RANGED) >= 45
 
@@ -47,7 +47,7 @@ def test_below_and_above_the_range_is_refused_in_one_line(config_file, capfd, ke
         workdir = config_file.parent / "run"
         arguments = [f"--config={config_file}", f"--workdir={workdir}", f"--config.{key}={value!r}"]
         error = refusal(capfd, train.main, *arguments)
-        # Durations are texts, and what looks like a number is read as one.
+        # Durations are strings, and what looks like a number is read as one.
         assert error.startswith(f"error: config.{key}="), error
         assert ": must be " in error
         assert not workdir.exists()
@@ -85,7 +85,7 @@ def test_descriptions_name_what_is_allowed():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        # What was accepted in silence.
+        # Formerly accepted silently.
         (["--config.optim.lr=-1"], "config.optim.lr=-1: must be float above 0"),
         (["--config.optim.weight_decay=-3"], "config.optim.weight_decay=-3: must be float at least 0"),
         (["--config.optim.b1=2"], "config.optim.b1=2: must be float in [0, 1)"),
@@ -96,25 +96,25 @@ def test_descriptions_name_what_is_allowed():
         (["--config.total=0st"], "config.total='0st': must be a duration above 0: 100st (steps)"),
         (["--config.data.fraction=1e-9"], "config.data.fraction=1e-09: is 0 of 1,437 pictures, but there are 10"),
         (["--config.data.cache_mb=-1"], "config.data.cache_mb=-1: must be int at least 0"),
-        # What ended in a traceback.
+        # Formerly ended in a traceback.
         (["--config.data.threads=0"], "config.data.threads=0: must be int in [1, 1024]"),
         (["--config.seed=-1"], "config.seed=-1: must be int in [0, 4294967296)"),
         (["--config.channels=7"], "config.channels=7: choose one of 1, 3"),
         (["--config.image_size=40000"], "config.image_size=40000: must be int in [1, 8192]"),
-        # What was answered misleadingly.
+        # Formerly gave a misleading message.
         (["--config.evaluators=clasification"], "'clasification': did you mean 'classification'?"),
-        (["--config.evaluators=multi_label"], "'multi_label' makes no sense for task 'classification'"),
+        (["--config.evaluators=multi_label"], "'multi_label' does not support task 'classification'"),
         (["--config.evaluators.val.evry=1ep"], "config.evaluators.val.evry: no such key; did you mean 'every'?"),
         (["--config.evaluators.val.every=0ep"], "config.evaluators.val.every='0ep': must be a duration above 0"),
         (["--config.optim.lr=nan"], "config.optim.lr=nan: must be float above 0"),
-        # What does not go together.
-        (["--config.keep_best=val/acuracy"], "config.keep_best='val/acuracy': is no metric of this run; did you mean"),
+        # Incompatible keys.
+        (["--config.keep_best=val/acuracy"], "config.keep_best='val/acuracy': is not a metric of this run; did you"),
         (["--config.augment.shift=8"], "config.augment.shift=8: must be below image_size=8"),
         (["--config.data.crop_ratio=(2,1)"], "config.data.crop_ratio=(2.0, 1.0): must be (low, high)"),
         (["--config.task=multi_label"], "config.loss='softmax': task 'multi_label' needs config.loss='sigmoid'"),
         (
             ["--config.task=multi_label", "--config.loss=sigmoid"],
-            "the task asks for 'labels' of every picture, but the data has label",
+            "the task needs 'labels' for every picture, but the data has label",
         ),
         (
             ["--config.task=multi_label", "--config.loss=sigmoid", "--config.label_smoothing=0.1"],
@@ -128,7 +128,7 @@ def test_nonsense_is_refused(config_file, capfd, arguments, message):
     assert not workdir.exists()
 
 
-# Sizes beyond what a test has time for, and what changes the data or the number of steps.
+# Sizes that take too long in a test, and keys that change the data or the number of steps.
 FIXED = ("total", "batch", "seed", "image_size", "channels", "mesh.", "model.width", "model.depth", "model.mlp_dim")
 DRAWN = [
     key
@@ -139,7 +139,7 @@ DRAWN = [
 
 @st.composite
 def overrides(draw):
-    """Draw values of a few keys, most of them allowed by themselves."""
+    """Draw values for a few keys, most of them individually valid."""
     chosen = draw(st.lists(st.sampled_from(DRAWN), min_size=1, max_size=4, unique=True))
     values = {}
     for key in chosen:

@@ -1,4 +1,4 @@
-"""The tables of rates: patterns, layers, what they do to updates, how they print."""
+"""The tables of rates: patterns, layers, their effect on updates, and how they are printed."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ def shapes(name="Ti/2", **model):
 
 
 def test_layers_are_those_of_beit():
-    """Layer 0 before the blocks, i + 1 for block i, the last after them; and a table on top."""
+    """Layer 0 before the blocks, i + 1 for block i, the last after them; combined with a table."""
     config = Optim(layer_decay=0.5, lr_mults=((r"head/.*", 10.0), (r"blocks/.*/bias", 0.0)))
     rates = learning_rates(config, shapes(depth=3, pool="token", position="learned"))
     for name in ("embedding/kernel", "embedding/bias", "cls", "position/grid", "position/prefix"):

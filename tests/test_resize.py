@@ -1,4 +1,4 @@
-"""Resampling of weights, against the original's figures and references that share no code with ours."""
+"""Resampling of weights, compared with the original's results and with independent references."""
 
 import functools
 import itertools
@@ -82,7 +82,7 @@ def test_jitted_and_differentiated_as_a_linear_map(method):
     grid = random(3, 4, 2)
     resize = functools.partial(resize_grid, new=(5, 6), method=method)
     np.testing.assert_allclose(jax.jit(resize)(grid), resize(grid), atol=1e-6)
-    # Every row of weights adds up to one, so the gradient of the sum adds up to the number of outputs.
+    # Every row of weights sums to one, so the gradient of the sum sums to the number of outputs.
     gradient = jax.grad(lambda grid: resize(grid).sum())(jnp.asarray(grid))
     np.testing.assert_allclose(float(gradient.sum()), 5 * 6 * 2, rtol=1e-5)
 
@@ -92,7 +92,7 @@ def embed(patches, kernel):
 
 
 def resize_patches(patches, new):
-    """Resize each patch by itself, bilinearly with antialiasing."""
+    """Resize each patch separately, bilinearly with antialiasing."""
     rows = [
         [pillow(patch[..., c].copy(), (new, new), Image.Resampling.BILINEAR) for c in range(3)] for patch in patches
     ]

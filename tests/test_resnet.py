@@ -1,4 +1,4 @@
-"""ResNets: what a hybrid's and BiT's are made of. Their outputs are compared with the originals' in test_weights."""
+"""The parts of the ResNets in hybrids and BiT. test_weights compares their outputs with the originals'."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""The roofline: what each operation of a compiled program moves and computes."""
+"""The roofline: bytes moved and operations computed by each operation of a compiled program."""
 
 import json
 
@@ -28,7 +28,7 @@ def test_a_loop_counts_as_often_as_it_runs_and_a_slice_as_what_it_reads():
     found = launched(products, jnp.ones((12, 128, 128)), jnp.ones((64, 128)))
     assert sum(each.times * each.flops for each in found) == 12 * 2 * 64 * 128 * 128
     kernels, tokens = 4 * 12 * 128 * 128, 4 * 12 * 64 * 128
-    # The slices are copied, then read by the product: never all twelve kernels in each of twelve iterations.
+    # Each iteration copies its slice, then reads it in the product, and never reads all twelve kernels.
     assert kernels + 2 * tokens <= sum(each.times * each.moved for each in found) <= 4 * kernels + 6 * tokens
 
 
@@ -45,7 +45,7 @@ def test_an_operation_is_told_under_its_part(path, flops, part):
     assert part_of(Operation("fusion", 1, 1, flops, path)) == part
 
 
-# JAX's own reader of profiles warns of itself on Python 3.12 and newer, where an error would abort the process.
+# JAX's profile reader raises warnings on Python 3.12 and newer, where an error would abort the process.
 @pytest.mark.filterwarnings("ignore:builtin type .* has no __module__ attribute:DeprecationWarning")
 def test_the_parts_of_a_step_are_told(tmp_path):
     out = tmp_path / "figures.json"

@@ -1,4 +1,4 @@
-"""The scripts beside training."""
+"""The scripts other than training."""
 
 import subprocess
 import sys

@@ -47,7 +47,7 @@ def test_rules_split_what_divides():
     assert spec_of("pool/mlp/fc1/kernel", (64, 256), mesh) == P("fsdp", "tensor")
     assert spec_of("resnet/block1/rest/conv2/kernel", (2, 3, 3, 64, 64), mesh) == P(None, None, None, None, "fsdp")
     assert spec_of("head/bias", (10,), mesh) == P(None)
-    # Where an axis does not divide, another is split; the depth never is.
+    # If an axis does not divide evenly, another is split; the depth never is.
     assert spec_of("blocks/attn/query/kernel", (12, 62, 3, 16), mesh) == P(None, None, None, "fsdp")
     assert spec_of("blocks/attn/query/kernel", (12, 62, 3, 18), mesh) == P(None, None, None, None)
 
@@ -61,7 +61,7 @@ def test_each_of_eight_devices_holds_an_eighth(name):
     placed = with_shardings(shapes, tree_shardings(shapes, mesh))
     whole = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))
     assert whole / 8 <= shard_bytes(placed) <= whole * (1 / 8 + 0.02)
-    # So that none that is large hides among the others.
+    # So that no large array hides among the others.
     left = {
         name: x.size * x.dtype.itemsize for name, x in tree.flatten(placed).items() if x.sharding.is_fully_replicated
     }
@@ -81,7 +81,7 @@ def test_the_state_is_born_split(optimizer):
 
 
 def test_a_block_is_gathered_at_a_time():
-    """What each device receives is every block's kernels, once for each pass, and its part of their gradients."""
+    """Each device receives every block's kernels once per pass, and its part of their gradients."""
     config = dataclasses.replace(CONFIG, batch=8, model=dataclasses.replace(MODEL, width=64, depth=5, drop_path=0.0))
     mesh = make_mesh(MeshShape(data=1, fsdp=8))
     experiment = build_experiment(config, mesh, 10, 1000)
@@ -174,7 +174,7 @@ def test_optimizer_state_is_split_as_its_parameters(alone):
 
 
 def test_what_fused_attention_keeps_is_stored():
-    fused = Primitive("dot_product_attention_fwd_wrapper")  # As JAX calls cuDNN's.
+    fused = Primitive("dot_product_attention_fwd_wrapper")  # JAX's name for cuDNN's.
     assert REMAT["none"](fused)
     assert not REMAT["none"](jax.lax.exp_p)
 

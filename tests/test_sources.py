@@ -1,4 +1,4 @@
-"""Sources: the same three facts of each, parts of them, and what they refuse."""
+"""Sources: the same three facts for each, slices of them, and what they refuse."""
 
 import dataclasses
 import os
@@ -21,7 +21,7 @@ CONFIG = Config(image_size=8, channels=3, data=Data(threads=2))
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """A cache of its own for every test."""
+    """A separate cache for every test."""
     monkeypatch.setenv("VIT_JAX_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
@@ -35,7 +35,7 @@ def records(source):
 
 
 def settle(root, when=1e9):
-    """Let every folder have changed long ago."""
+    """Make every folder look as if it changed long ago."""
     for path in [root, *root.rglob("*")]:
         if path.is_dir():
             os.utime(path, (when, when))
@@ -92,7 +92,7 @@ def test_a_folder_is_listed_once_and_again_when_it_changed(tmp_path, monkeypatch
     assert len(scans) == 1
     (root / "train" / "cat" / "deep" / "new.png").touch()
     assert look() == {"0.PNG", "1.jpg", "2.PNG", "new.png"}
-    # The change is so fresh that another could follow unseen: the listing isn't kept yet.
+    # The change is so recent that another could go unnoticed, so the listing isn't cached yet.
     (root / "train" / "cat" / "deep" / "newer.png").touch()
     assert "newer.png" in look()
     assert len(scans) == 3
@@ -151,7 +151,7 @@ def test_synthetic_pictures_are_what_the_config_asks_for():
 
 
 def labelled(counts):
-    """Pictures in order of class that are their own numbers."""
+    """Pictures sorted by class whose pixels are their index."""
     labels = np.repeat(np.arange(len(counts)), counts)
     images = np.arange(len(labels), dtype=np.uint8)[:, None, None, None]
     return ArraySource(images, labels, tuple(map(str, range(len(counts)))))

@@ -1,4 +1,4 @@
-"""The step: parts and recomputing don't change the update; what is skipped or frozen keeps its bits; the average."""
+"""The step: accumulation and remat don't change the update, skipped or frozen values keep their bits; the average."""
 
 import dataclasses
 import functools
@@ -20,9 +20,9 @@ from vit_jax.experiment import Experiment, build_experiment
 from vit_jax.runs.checkpoint import Checkpoints, load_model
 from vit_jax.runs.directory import Facts, open_workdir
 
-# What is drawn is drawn for the whole batch: mirroring, but no stochastic depth. It also compiles sooner.
+# Only draws for the whole batch: mirroring, but no stochastic depth. It also compiles faster.
 CALM = dataclasses.replace(CONFIG, augment=Augment(flip=True), model=dataclasses.replace(CONFIG.model, drop_path=0.0))
-# Quick to compile, for what does not depend on the pictures.
+# Quick to compile, for tests that don't depend on the pictures.
 BARE = dataclasses.replace(CALM, augment=Augment(), batch=32, optim=Optim(lr=1e-2, weight_decay=0.05))
 ONE = functools.cache(lambda: make_mesh(MeshShape(), jax.devices()[:1]))
 
@@ -36,7 +36,7 @@ def build(config: Config, shape: MeshShape | None = None) -> Experiment:
 
 
 def batches(config: Config):
-    """Yield batches of noise, the brighter the higher the label."""
+    """Yield batches of noise that is brighter for higher labels."""
     draw = np.random.default_rng(0)
     while True:
         labels = draw.integers(0, 10, config.batch, np.int32)
@@ -67,7 +67,7 @@ def assert_same(found, expected):
 
 @pytest.fixture(scope="module")
 def averaged():
-    """Twenty steps, the whole batch at once and nothing computed again, that keep a moving average."""
+    """Twenty steps with a moving average, without accumulation or remat."""
     config = dataclasses.replace(CALM, ema=0.15)
     experiment = build(config)
     return config, experiment, *run(experiment, config, 20)
@@ -112,7 +112,7 @@ def test_average_is_what_is_loaded(averaged, tmp_path):
     [("embedding/bias", np.nan, False), ("blocks/mlp/fc1/bias", np.inf, False), ("head/kernel", 3e19, True)],
 )
 def test_update_that_is_not_finite_is_skipped_to_the_bit(averaged, name, value, loss_is_finite):
-    """A bad number at step 3: nothing but the counts changes, and without it the run goes on."""
+    """With a bad number at step 3, only the counts change; without it, the run continues."""
     config, experiment, states, metrics = averaged
     signs = np.random.default_rng(0).choice([-1, 1], 10)
     spoilt = tree.map_named(
@@ -157,7 +157,7 @@ def test_frozen_backbone_keeps_its_bits_and_costs_no_gradient(averaged):
 
 
 def test_parts_and_subsets_stay_on_their_devices():
-    """On 8 devices gradients are summed, and nothing of a picture travels."""
+    """On 8 devices, gradients are summed, and no activations are exchanged."""
     config = dataclasses.replace(changed(BARE, drop_path=0.25, drop_path_subset=True), accumulate=2, batch=256)
     experiment = build(config, MeshShape(8))
     sharding = NamedSharding(experiment.shapes.step.sharding.mesh, P(BATCH))
@@ -168,7 +168,7 @@ def test_parts_and_subsets_stay_on_their_devices():
     program = experiment.train_step.lower(experiment.shapes, batch).compile().as_text()
     moves = r"(all-(?:gather|reduce|to-all)|reduce-scatter|collective-(?:permute|broadcast))(?:-start)?\("
     assert set(re.findall(moves, program)) == {"all-reduce"}
-    # Of every part of 16 rows a device, 12 pass through a branch.
+    # Of the 16 rows per device in each part, 12 pass through a branch.
     assert "f32[12,16,64]" in program
     assert "f32[16,16,64]" not in program
 

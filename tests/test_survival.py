@@ -1,4 +1,4 @@
-"""A run that is stopped, loses a process or is not finite; `python -m tests.kills` does it at length, at random."""
+"""A run that is stopped, loses a process or is not finite; `python -m tests.kills` tests this more, at random."""
 
 import signal
 import time
@@ -10,10 +10,10 @@ from tests.runs import Run, assert_equal_runs, checkpoint, records, saved_steps
 from vit_jax.cluster.processes import settings
 from vit_jax.errors import INPUT, NOT_FINITE, PEER_DIED, STOPPED, InputError
 
-# As in this process, so that what it compiled is found again.
+# As in this process, so that its compiled programs are reused.
 FLAGS = "--xla_backend_optimization_level=0"
 
-# An evaluation of ninety batches at step 5: long enough to be met.
+# An evaluation of ninety batches at step 5, long enough to be interrupted.
 LONG = (
     "--config.total=10st",
     "--config.batch=16",
@@ -91,7 +91,7 @@ def test_a_process_that_does_not_come_ends_the_others(tmp_path, monkeypatch):
     monkeypatch.setenv("VIT_JAX_START_TIMEOUT", "1")
     run = Run(tmp_path, tmp_path / "run", processes=2, started=1)
     assert run.wait() == [PEER_DIED], run.text()
-    assert "not all processes came within 1 s (VIT_JAX_START_TIMEOUT)" in run.text()
+    assert "not all processes joined within 1 s (VIT_JAX_START_TIMEOUT)" in run.text()
 
 
 SLURM = {

@@ -1,4 +1,4 @@
-"""TFDS sets: read without TensorFlow, cut and labelled as asked, refused with what prepares them."""
+"""TFDS sets: read without TensorFlow, sliced and labelled as requested, refused with the command that prepares them."""
 
 import io
 import shutil

@@ -1,4 +1,4 @@
-"""The command: killed and continued to the bit, evaluated exactly, read back by the other commands."""
+"""The command: continued bit for bit after a kill, evaluated exactly, read back by the other commands."""
 
 import dataclasses
 import json
@@ -101,11 +101,11 @@ def test_a_full_disk_stops_the_run_and_loses_nothing_earlier(whole, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(whole, workdir)
     shutil.rmtree(workdir / "checkpoints" / "20")
-    # No file grows past 60 kB, as on a disk that is full.
+    # Limit files to 60 kB, to simulate a full disk.
     assert start(tmp_path, workdir, limit=["prlimit", "--fsize=60000"]).wait(timeout=120) == 2
     assert (tmp_path / "output.txt").read_text().splitlines()[-1] == (
-        f"error: workdir '{workdir}' can't be written: File too large; once that is mended, "
-        "the same command goes on from checkpoint 16"
+        f"error: workdir '{workdir}' can't be written: File too large; once that is fixed, "
+        "the same command continues from checkpoint 16"
     )
     finish(tmp_path, workdir)
     assert timeless(workdir) == timeless(whole)
@@ -150,7 +150,7 @@ def test_load_reads_a_run_and_save_hands_it_on(whole, tmp_path):
     ("shape", "loss"), [(MeshShape(1), "softmax"), (MeshShape(8), "softmax"), (MeshShape(4, 2), "sigmoid")]
 )
 def test_evaluation_equals_a_numpy_count(shape, loss):
-    """360 pictures by 64 leave a last batch of 40."""
+    """360 pictures in batches of 64 leave a last batch of 40."""
     mesh = make_mesh(shape, jax.devices()[: 1 if shape.data == 1 else 8])
     facts = CONFIG.model_facts(10)
     graph, params = model_graph(**facts), init_params(jax.random.key(0), **facts)
@@ -171,6 +171,6 @@ def test_evaluation_equals_a_numpy_count(shape, loss):
     assert result["accuracy"] == (logits.argmax(1) == source.labels).sum() / 360
     np.testing.assert_allclose(result["loss"], losses.mean(), rtol=1e-5)
 
-    # The same of a model without a run.
+    # The same for a model without a run.
     model = nnx.merge(graph, params)
     assert evaluate_model(model, source.label_names, CONFIG.data, batch=64, loss=loss).scalars == pytest.approx(results)

@@ -1,4 +1,4 @@
-"""Weight files: what is read back, what is refused and how, and that a failed write harms nothing."""
+"""Weight files: what is read back, what is refused and how, and that a failed write does no harm."""
 
 import io
 import json
@@ -41,7 +41,7 @@ def assert_same(actual, expected):
 
 
 def refusal(path):
-    """Return the one line with which reading `path` is refused."""
+    """Return the one-line error from reading `path`."""
     with pytest.raises(InputError) as caught:
         read_arrays(path)
     message = str(caught.value)
@@ -212,7 +212,7 @@ def test_an_npz_member_longer_than_the_file_is_refused(tmp_path):
     zip_of(path, {"a.npy": header})
     claimed = len(header) - 16 + 10**15
     content = path.read_bytes()
-    # Both copies of the member's size become those of a petabyte, in the 64-bit extra field the format has for it.
+    # Both copies of the member's size claim a petabyte, in the format's 64-bit extra field.
     extra = struct.pack("<HHQQ", 1, 16, claimed, claimed)
     start = content.index(b"PK\x01\x02")
     entry = bytearray(content[start : content.index(b"PK\x05\x06")])
@@ -266,7 +266,7 @@ def test_damaged_bytes_never_end_in_another_error(tmp_path, ending):
         else:
             assert all(np.isfinite(array).all() for array in read.values())
             if ending == ".npz":
-                # The directory at the end has no checksum, so an entry can be lost, never altered.
+                # The directory at the end has no checksum, so an entry can be lost, but never altered.
                 assert_same(read, {name: arrays[name] for name in read})
     assert refused > 100
 

@@ -1,4 +1,4 @@
-"""Loaded weights: the outputs that their owners gave, other heads, sizes and patches, and what does not fit."""
+"""Loaded weights: outputs equal to the originals', other heads, sizes and patches, and weights that do not fit."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ def test_outputs_are_the_owners(case):
 
     got = look(images)
     got |= {"encoder_norm": got["tokens"], "encoded": got["tokens"], "pre_logits": got["pooled"]}
-    # What timm calls features are the tokens.
+    # timm's features are our tokens.
     got |= {"features": got["tokens"]}
     got |= {name.replace("/", "_"): got[name] for name in list(got) if name.startswith("block/")}
     keys = [key.split("/")[1] for key in EXPECTED.files if key.startswith(f"{case}/")]
@@ -173,7 +173,7 @@ def test_files_that_are_no_weights_are_told_in_one_line(tmp_path):
 
 
 def reference(grid, new):
-    """Resample with corners aligned, one axis after the other, by NumPy's linear interpolation."""
+    """Resample with corners aligned, one axis after the other, with NumPy's linear interpolation."""
     for axis, size in enumerate(new):
         at = np.linspace(0, grid.shape[axis] - 1, size)
         grid = np.apply_along_axis(lambda line, at=at: np.interp(at, np.arange(len(line)), line), axis, grid)
@@ -265,7 +265,7 @@ def test_patches_of_another_size_embed_what_they_did(patch, tmp_path):
     assert model.image_size == (224, 224)
     assert model.position.grid.shape == (224 // patch, 224 // patch, 768)
     images = pictures(32, 32)
-    # Each patch by itself, as the resize of FlexiViT is defined.
+    # Each patch separately, as FlexiViT defines its resize.
     patches = images.reshape(2, 2, 16, 2, 16, 3).transpose(0, 1, 3, 2, 4, 5).reshape(8, 16, 16, 3)
     resized = jax.image.resize(patches, (8, patch, patch, 3), "bilinear", antialias=True)
     error = relative(model.embedding(resized), np.asarray(whole.embedding(patches)))

@@ -1,4 +1,4 @@
-"""Saved weights: as their owners wrote them, through every format that holds a model and back, and what is refused."""
+"""Saved weights: written as in the originals, round trips through every format, and what is refused."""
 
 import pathlib
 import re
@@ -39,7 +39,7 @@ def test_a_file_is_written_as_it_was(case, tmp_path):
 
 ENDINGS = {"google": ".npz", "timm": ".safetensors", "huggingface": "", "big_vision": ".npz"}
 
-# Options, and the formats that hold such a model.
+# Options, and the formats that can hold such a model.
 MODELS = {
     "plain": ({}, {"google", "timm", "huggingface"}),
     "gap": ({"pool": "gap"}, {"google", "timm", "big_vision"}),
@@ -78,10 +78,10 @@ REFUSED = {
 def test_round_trips_through_every_format_that_holds_it(what, tmp_path):
     options, holds = MODELS[what]
     model = drawn_model(**TINY | options)
-    # The pictures' size is in a file only where there are positions.
+    # A file contains the picture size only if it has position embeddings.
     size = {} if model.config.position == "learned" else {"image_size": model.image_size}
     last = model
-    # There, and back to the first.
+    # Through every format, and back to the first.
     for format in [*ENDINGS, *sorted(holds)[:1]]:
         path = tmp_path / f"{format}{ENDINGS[format]}"
         if format not in holds:

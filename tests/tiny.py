@@ -1,4 +1,4 @@
-"""The small experiment that many tests run."""
+"""The small experiment that many tests use."""
 
 import dataclasses
 from typing import Any

@@ -1,4 +1,4 @@
-"""The cache of what was made once: `$VIT_JAX_CACHE`, or `~/.cache/vit_jax`."""
+"""The cache on disk, shared by all runs: `$VIT_JAX_CACHE`, or `~/.cache/vit_jax`."""
 
 import contextlib
 import hashlib
@@ -12,14 +12,14 @@ import numpy as np
 
 
 def cache_folder() -> Path:
-    """Return the folder of what is kept between runs; it need not be there."""
+    """Return the cache folder, which may not exist yet."""
     return Path(os.environ.get("VIT_JAX_CACHE") or os.path.expanduser("~/.cache/vit_jax"))
 
 
 def keep_compiled() -> None:
-    """Keep compiled programs in that folder, unless `JAX_COMPILATION_CACHE_DIR` names another or, empty, none.
+    """Cache compiled programs, unless `JAX_COMPILATION_CACHE_DIR` is set, to another folder or empty for no cache.
 
-    On several hosts one process writes, so that all find them where the folder is shared.
+    With several hosts only one process writes; the others find the programs if the folder is shared.
     """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
@@ -30,7 +30,7 @@ def _path(kind: str, key: str) -> Path:
 
 
 def read_cached(kind: str, key: str) -> dict[str, np.ndarray] | None:
-    """Return the arrays kept under a key, or None if there are none that can be read."""
+    """Return the arrays cached under a key, or None if they are missing or unreadable."""
     try:
         with _path(kind, key).open("rb") as file, np.load(file) as arrays:
             return dict(arrays)
@@ -39,7 +39,7 @@ def read_cached(kind: str, key: str) -> dict[str, np.ndarray] | None:
 
 
 def write_cached(kind: str, key: str, **arrays: np.ndarray) -> None:
-    """Keep arrays under a key; where nothing can be written, nothing is kept and all else works."""
+    """Cache arrays under a key; if they can't be written, do nothing."""
     path = _path(kind, key)
     partial = path.with_suffix(f".{socket.gethostname()}-{os.getpid()}")
     try:

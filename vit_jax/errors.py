@@ -1,4 +1,4 @@
-"""Mistakes a person can make, told in one line that says what, where and what to do."""
+"""User errors, reported in one line that says what is wrong, where, and what to do."""
 
 import argparse
 import difflib
@@ -6,21 +6,21 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import NoReturn
 
-# Exit codes of the commands; 0 is a run that is complete.
-FAILED = 1  # An error that is not the user's, with a traceback.
+# Exit codes of the commands; 0 means that the run is complete.
+FAILED = 1  # Not a user error; prints a traceback.
 INPUT = 2
-STOPPED = 75  # By SIGTERM or SIGUSR1, the state saved: run the same command again. EX_TEMPFAIL of sysexits.h.
+STOPPED = 75  # By SIGTERM or SIGUSR1, with the state saved: run the same command again. EX_TEMPFAIL in sysexits.h.
 NOT_FINITE = 76
 PEER_DIED = 77
-INTERRUPTED = 130  # By Ctrl-C, as shells have it.
+INTERRUPTED = 130  # By Ctrl-C, as in shells.
 
 
 class InputError(ValueError):
-    """Something the user gave can't be used; the message is complete, and one line where it can be."""
+    """Invalid user input; the message is complete, and one line where possible."""
 
 
 class Stop(Exception):
-    """A run ends early in good order, in all its processes alike, with an exit code and perhaps a line to say why."""
+    """Ends a run early and cleanly, in all processes alike, with an exit code and an optional message."""
 
     def __init__(self, code: int, message: str = ""):
         super().__init__(message)
@@ -35,18 +35,18 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser without abbreviations, whose complaints are an `InputError`."""
+    """An argument parser without abbreviations that raises `InputError`."""
 
     def __init__(self, description: str):
         super().__init__(description=description, allow_abbrev=False, formatter_class=argparse.RawTextHelpFormatter)
 
     def error(self, message: str) -> NoReturn:
-        """Raise what argparse complains of; `--help` tells the rest."""
+        """Raise argparse's message as an `InputError`."""
         raise InputError(f"{message}; see --help")
 
 
 def run_command(main: Callable[[], object]) -> None:
-    """Run a command's `main`; an `InputError` or a `Stop` ends with its exit code and one line on stderr."""
+    """Run a command's `main`; an `InputError` or `Stop` exits with its code and one line on stderr."""
     try:
         main()
     except InputError as error:
@@ -54,10 +54,10 @@ def run_command(main: Callable[[], object]) -> None:
     except Stop as stop:
         sys.exit(_fail(str(stop), stop.code))
     except (MemoryError, RuntimeError) as error:
-        # XLA's own error is a RuntimeError that begins so.
+        # XLA reports running out of memory as a RuntimeError.
         if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        first, *_ = str(error).splitlines() or ["no more can be allocated"]
+        first, *_ = str(error).splitlines() or ["allocation failed"]
         how = "take a smaller batch, image_size or model, or set accumulate or model.remat=full"
         sys.exit(_fail(f"error: out of memory ({first}); {how}", INPUT))
     except KeyboardInterrupt:

@@ -1,6 +1,6 @@
-"""Evaluate a run: `python -m vit_jax.evaluate --workdir=DIR`. All else is read from the run directory.
+"""Evaluate a run: `python -m vit_jax.evaluate --workdir=DIR`. Everything else is read from the run directory.
 
-Where the data has moved, say so: `--config.data.path=DIR`. On a pod, start it on every host.
+If the data has moved, set `--config.data.path=DIR`. On a pod, start it on every host.
 """
 
 import json
@@ -22,19 +22,19 @@ from vit_jax.tasks import build_task
 
 
 def evaluate(workdir: Path, overrides: dict[str, str] | None = None, checkpoint: str = "newest") -> dict[str, float]:
-    """Return the metrics of a run over its validation split, every picture counted once.
+    """Return the metrics of a run over its validation split, with every picture counted once.
 
     Args:
-        checkpoint: "newest" that is whole, "best", or a step.
+        checkpoint: "newest" (that is intact), "best", or a step.
 
     Raises:
-        InputError: the run has no checkpoint, or its data can't be read or has other classes.
+        InputError: the run has no such checkpoint, or its data can't be read or has different classes.
     """
     recorded, label_names = read_facts(workdir)
     mesh = make_mesh(MeshShape())
     config = override(recorded, overrides or {})
     if changes := differences(recorded, config):
-        raise InputError(f"evaluation can't change what the run is: {'; '.join(changes)}")
+        raise InputError(f"evaluation can't change these keys of a run: {'; '.join(changes)}")
     task = build_task(config, len(label_names))
     facts = config.model_facts(task.num_outputs)
     evaluators = Evaluators(Subject(model_graph(**facts), task, config, label_names, mesh))

@@ -1,4 +1,4 @@
-"""An experiment on a mesh: its plan, its state and where each array of it lies, its step."""
+"""An experiment on a mesh: its plan, its state and how that is sharded, its step."""
 
 import dataclasses
 import functools
@@ -26,15 +26,15 @@ from vit_jax.tasks import Task, build_task
 
 
 class Experiment(NamedTuple):
-    """What the loop runs, all of it known before any array is there.
+    """What the training loop runs, all of it known before any array is allocated.
 
     Attributes:
         shapes: shape, dtype and sharding of every array of the state.
-        init: from a key to the state before the first update; it is born sharded: no device holds more than its part.
-        start: from parameters, which are gone then, to the state before the first update.
-        train_step: jitted; the state it is given is gone.
-        graph: with parameters, the model.
-        eval_step: from parameters and a batch to the task's outputs.
+        init: maps a key to the state before the first update, created sharded: no device holds more than its part.
+        start: maps parameters, which are donated, to the state before the first update.
+        train_step: jitted; the state it is given is donated.
+        graph: gives the model when merged with parameters.
+        eval_step: maps parameters and a batch to the task's outputs.
     """
 
     task: Task
@@ -49,10 +49,10 @@ class Experiment(NamedTuple):
 
 
 def build_experiment(config: Config, mesh: Mesh, num_classes: int, examples: int) -> Experiment:
-    """Return what a config describes, for a training split of so many classes and pictures; allocates nothing.
+    """Return the experiment that a config describes, for a training split of this size; allocates nothing.
 
     Raises:
-        InputError: the batch can't be cut as the config has it, or a pattern of the config matches no parameter.
+        InputError: the batch can't be cut as the config requires, or a pattern of the config matches no parameter.
     """
     _check_parts(config, mesh)
     config = unrolled(config, mesh.devices.flat[0].platform, mesh.shape["fsdp"])
@@ -95,7 +95,7 @@ def build_experiment(config: Config, mesh: Mesh, num_classes: int, examples: int
 
 
 def batch_shapes(config: Config, mesh: Mesh, task: Task) -> dict[str, jax.ShapeDtypeStruct]:
-    """Return the shapes of a batch as the step takes it, and where it lies."""
+    """Return the shapes and shardings of a batch as the step takes it."""
     picture = jax.ShapeDtypeStruct((*config.height_width(), config.channels), jnp.uint8)
     sharding = NamedSharding(mesh, P(BATCH))
     return {
@@ -105,10 +105,10 @@ def batch_shapes(config: Config, mesh: Mesh, task: Task) -> dict[str, jax.ShapeD
 
 
 def unrolled(config: Config, platform: str, fsdp: int) -> Config:
-    """Return a config with `model.unroll` decided, where it is not.
+    """Return the config with `model.unroll` set, if it is None.
 
-    Between the iterations of a loop a GPU copies what the backward pass is to find; where all is one iteration it
-    doesn't. But over `fsdp` blocks must come one after the other, or all are gathered at once.
+    Between the iterations of a loop, a GPU copies what is kept for the backward pass; with a single iteration it
+    doesn't. With `fsdp`, however, blocks must run one after the other, or all are gathered at once.
     """
     if config.model.unroll is not None or config.model.name.startswith("BiT-"):
         return config

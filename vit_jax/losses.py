@@ -17,25 +17,25 @@ def make_targets(labels: Int[Array, " batch"], num_classes: int, smoothing: floa
 def softmax_cross_entropy(
     logits: Float[Array, "batch classes"], targets: Float[Array, "batch classes"]
 ) -> Float[Array, " batch"]:
-    """Return each picture's cross-entropy, nats, against targets that sum to 1."""
+    """Return each picture's cross-entropy, in nats, against targets that sum to 1."""
     return optax.softmax_cross_entropy(logits.astype(jnp.float32), targets)
 
 
 def sigmoid_cross_entropy(
     logits: Float[Array, "batch classes"], targets: Float[Array, "batch classes"]
 ) -> Float[Array, " batch"]:
-    """Return each picture's cross-entropies of one class against the others, nats, summed over the classes."""
+    """Return each picture's binary cross-entropies, in nats, summed over the classes."""
     return optax.sigmoid_binary_cross_entropy(logits.astype(jnp.float32), targets).sum(-1)
 
 
 class Loss(NamedTuple):
-    """A loss of logits and targets, and the probabilities that logits mean under it."""
+    """A loss on logits and targets, with the function that maps its logits to probabilities."""
 
     cross_entropy: Callable[[jax.Array, jax.Array], jax.Array]
     probabilities: Callable[[jax.Array], jax.Array]
 
 
-# To add a loss: a function, a line here, and its name in `vit_jax.config.Config`.
+# To add a loss: write a function, and add a line here and its name to `vit_jax.config.Config`.
 LOSSES = {
     "softmax": Loss(softmax_cross_entropy, jax.nn.softmax),
     "sigmoid": Loss(sigmoid_cross_entropy, jax.nn.sigmoid),

@@ -1,4 +1,4 @@
-"""Pictures as a model takes them."""
+"""Conversion of pictures to model input."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,16 +15,16 @@ def normalise(images: UInt8[Array, "batch height width channels"]) -> Float[Arra
 def as_input(
     images: Shaped[Array | np.ndarray, "..."], channels: int, name: str
 ) -> Float[Array, "batch height width channels"]:
-    """Return a model's input: floats in [-1, 1] as they are, uint8 pixels from 0 to 255 normalised.
+    """Return pictures as model input: floats in [-1, 1] unchanged, uint8 pixels from 0 to 255 normalized.
 
-    Only shape and dtype are looked at, while the call is traced: a compiled call does nothing more than without.
+    Checks only shape and dtype, at trace time, so compiled calls pay nothing for it.
 
     Raises:
-        InputError: the pictures are not (batch, height, width, channels), or are integers other than uint8.
+        InputError: the shape is not (batch, height, width, channels), or the dtype is an integer other than uint8.
     """
     wanted = f"model {name!r} takes pictures of shape (batch, height, width, {channels})"
     if images.ndim == 3:
-        raise InputError(f"{wanted}, not {images.shape}; of a single picture make a batch: images[None]")
+        raise InputError(f"{wanted}, not {images.shape}; for a single picture, add a batch axis: images[None]")
     if images.ndim != 4:
         raise InputError(f"{wanted}, not {images.shape}")
     if images.shape[3] != channels:

@@ -1,4 +1,4 @@
-"""Name what pictures show: `python -m vit_jax.predict --model=DIR picture.jpg ...`."""
+"""Classify pictures: `python -m vit_jax.predict --model=DIR picture.jpg ...`."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from vit_jax.tasks import build_task
 def predict(
     workdir: Path, pictures: list[Path], top: int = 5, checkpoint: str = "newest"
 ) -> list[list[tuple[str, float]]]:
-    """Return, for each picture, its most probable classes as (label name, probability), the first the most probable.
+    """Return, for each picture, its `top` most probable classes as (label name, probability), most probable first.
 
     Raises:
         InputError: there is no such run, or a picture can't be read.
@@ -31,7 +31,7 @@ def predict(
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Read the command line, and print a line a picture."""
+    """Read the command line, and print one line per picture."""
     parser = Parser(__doc__)
     parser.add_argument("--model", required=True, type=Path, metavar="DIR", help="a run directory")
     parser.add_argument("--checkpoint", default="newest", metavar="WHICH", help="newest, best or a step")

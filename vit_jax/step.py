@@ -1,4 +1,4 @@
-"""Training state, and the pure functions that make it, update it and evaluate it."""
+"""Training state, and the pure functions that create, update and evaluate it."""
 
 import functools
 from collections.abc import Callable
@@ -20,12 +20,12 @@ Metrics = dict[str, jax.Array]
 
 
 class State(NamedTuple):
-    """Everything that an update reads and writes. Step k means k updates done, or skipped.
+    """Everything that an update reads and writes. At step k, k updates are done or skipped.
 
     Attributes:
         opt_state: of the parameters that are not frozen.
-        ema: the moving average of the parameters, float32; None where there is none.
-        skipped: updates that were left out, because the loss or the norm of the gradient was not finite.
+        ema: the moving average of the parameters, float32; None if there is none.
+        skipped: number of updates skipped because the loss or the norm of the gradient was not finite.
     """
 
     step: jax.Array
@@ -36,14 +36,14 @@ class State(NamedTuple):
 
     @property
     def weights(self) -> Any:
-        """What is evaluated: the moving average, or where there is none the parameters."""
+        """The parameters to evaluate: the moving average if there is one, else `params`."""
         return self.params if self.ema is None else self.ema
 
 
 def init_state(
     params: Any, optimizer: optax.GradientTransformation, trained: frozenset[str], *, average: bool = False
 ) -> State:
-    """Return the state before the first update; `average` keeps a moving average too."""
+    """Return the state before the first update, with a moving average if `average`."""
     opt_state = optimizer.init(tree.select(params, trained))
     ema = jax.tree.map(jnp.copy, params) if average else None
     return State(jnp.zeros((), jnp.int32), params, opt_state, ema, jnp.zeros((), jnp.int32))
@@ -60,14 +60,14 @@ def make_train_step(
     """Return the function that makes one update from a batch of uint8 "image" and the columns of the task.
 
     Its metrics are scalars of this step: the loss, what the task reports, the gradient norm, and whether the update was
-    skipped, 0 or 1; a skipped one leaves all but the counts as it was, to the bit.
+    skipped, 0 or 1. A skipped update leaves everything but the counts unchanged, bit for bit.
 
     Args:
-        optimizer: of the parameters whose names are in `trained`; the others are frozen.
+        optimizer: for the parameters whose names are in `trained`; the others are frozen.
     """
 
     def train_step(state: State, batch: Batch) -> tuple[State, Metrics]:
-        # The step's own key: what is random in step k depends on (seed, k) alone, resumed or not.
+        # The step's own key: randomness in step k depends only on (seed, k), resumed or not.
         augment_key, model_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), state.step))
         images, targets = augment(augment_key, normalise(batch["image"]), task.targets(batch), config.augment)
         moving = tree.select(state.params, trained)
@@ -85,7 +85,7 @@ def make_train_step(
             grads, metrics = _mean_over_parts(functools.partial(grad_of, moving), images, targets, model_key, config)
         metrics["grad_norm"] = optax.tree.norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, moving)
-        # The rate follows the step, not the optimizer's own count: it goes on over a skipped update.
+        # The rate follows the step, not the optimizer's own count, so that it also advances when an update is skipped.
         rate = schedule(state.step)
         params = tree.union(jax.tree.map(lambda x, update: x - rate * update, moving, updates), frozen)
         ema = None if state.ema is None else _follow(state.ema, params, config.ema, state.step)
@@ -102,11 +102,11 @@ def make_train_step(
 def _mean_over_parts(
     grad_of: Callable[..., tuple[Any, Metrics]], images: jax.Array, targets: jax.Array, key: jax.Array, config: Config
 ) -> tuple[Any, Metrics]:
-    """Return the means, over the parts of a batch, of gradients and metrics."""
+    """Return the gradients and metrics, averaged over the parts of a batch."""
     number = config.accumulate
 
     def cut(rows: jax.Array) -> jax.Array:
-        # Part i has the rows i, i + number, ...: some of every device's own, so that none travel.
+        # Part i has the rows i, i + number, ...: an equal share of each device's rows, so that none are moved.
         return jnp.moveaxis(rows.reshape(-1, number, *rows.shape[1:]), 1, 0)
 
     def add(sums: Any, part: Any) -> tuple[Any, None]:
@@ -123,12 +123,12 @@ def _mean_over_parts(
 
 def _follow(average: Any, params: Any, decay: float, step: jax.Array) -> Any:
     rate = 1 - jnp.minimum(decay, (1 + step) / (10 + step))
-    # In this form, unlike decay * average + (1 - decay) * x, what does not change stays as it is to the bit.
+    # Unlike decay * average + (1 - decay) * x, this form keeps parameters that don't change bit for bit.
     return jax.tree.map(lambda average, x: average + rate * (x - average), average, params)
 
 
 def make_eval_step(graph: nnx.GraphDef, task: Task) -> Callable[[Any, Batch], jax.Array]:
-    """Return the function from parameters and a batch of uint8 "image" to the task's outputs, float32."""
+    """Return the function that maps parameters and a batch of uint8 "image" to the task's outputs, float32."""
 
     def eval_step(params: Any, batch: Batch) -> jax.Array:
         return task.forward(nnx.merge(graph, params), batch["image"], None)
@@ -137,7 +137,7 @@ def make_eval_step(graph: nnx.GraphDef, task: Task) -> Callable[[Any, Batch], ja
 
 
 def make_activations(graph: nnx.GraphDef) -> Callable[..., dict[str, jax.Array]]:
-    """Return the function from parameters, a batch of uint8 "image" and names to the model's activations."""
+    """Return the function that maps parameters, a batch of uint8 "image" and names to the model's activations."""
 
     def activations(params: Any, batch: Batch, *names: str) -> dict[str, jax.Array]:
         return nnx.merge(graph, params).activations(batch["image"], *names)

@@ -2,8 +2,8 @@
 
 python -m vit_jax.train --config=configs/digits.py --workdir=runs/digits [--config.optim.lr=3e-4 ...]
 
-The same command continues a run that was stopped. On several hosts, start it on each (docs/survival.md). With
---check it does everything short of training (docs/scaling.md).
+The same command continues a run that was stopped. On multiple hosts, start it on each (docs/survival.md). With
+--check, it does everything short of training (docs/scaling.md).
 """
 
 from vit_jax.cluster.signals import end_on_signals
@@ -44,12 +44,12 @@ def train(config: Config, workdir: Path, preemption: Preemption) -> None:
     """Run the experiment in `workdir`, or continue it.
 
     Raises:
-        InputError: the config can't be run here; what the run directory held is as it was.
-        Stop: it ended early; what was done is saved.
+        InputError: the config can't be run here; the contents of the run directory are unchanged.
+        Stop: a signal ended the run, with its state saved, or too many updates were not finite.
     """
     say = functools.partial(print, flush=True) if jax.process_index() == 0 else lambda *_: None
 
-    # Data. Whatever can be wrong with the input is found before the run directory is touched.
+    # Data. All errors in the input are found before the run directory is touched.
     mesh = make_mesh(config.mesh)
     check_keys(config, mesh)
     rows = batch_rows(config.batch, mesh)
@@ -80,12 +80,12 @@ def train(config: Config, workdir: Path, preemption: Preemption) -> None:
         say(weights.report)
     else:
         state = experiment.init(jax.random.key(config.seed))
-    del weights  # A copy of the parameters in the host's memory.
+    del weights  # A copy of the parameters in host memory.
     first = step = int(state.step)
     say(f"{config.model.name}: {tree.count(state.params):,} parameters on {topology(mesh)}")
     say(f"steps {first} to {plan.total}, {config.batch} pictures each, in {workdir}")
 
-    # A checkpoint that was saved during an evaluation has no results of it, and its step no line in metrics.jsonl yet.
+    # A checkpoint saved during an evaluation lacks its results, and metrics.jsonl has no line for its step yet.
     logged = plan.due(first, plan.log_every)
     unfinished = bool(saved) and plan.evaluates(first) and not evaluate.metrics & saved.keys()
     writer = Writer(workdir, first - unfinished) if jax.process_index() == 0 else None
@@ -95,7 +95,7 @@ def train(config: Config, workdir: Path, preemption: Preemption) -> None:
         if writer is not None:
             writer.write(first, (saved if logged else {}) | results.scalars, results)
 
-    # The loop. Step k means k updates done; what is due at a step is done before the next one.
+    # The loop. At step k, k updates are done; everything due at a step is done before the next one.
     clock, skipped = Clock(config.batch), SkippedUpdates(config.max_skipped, int(state.skipped))
     batches = data.train_batches(source, config, rows, first, plan.total, bad, task.columns)
     batches = clock.waiting(batches)
@@ -106,7 +106,7 @@ def train(config: Config, workdir: Path, preemption: Preemption) -> None:
         state, step_metrics = experiment.train_step(state, batch)
         if step == first + 1:
             jax.block_until_ready(state)
-            clock.start(step)  # Compilation is no part of the throughput.
+            clock.start(step)  # Throughput excludes compilation.
             preemption.ready(mesh)
         stop = preemption.agreed() if step < plan.total else 0
         due = plan.due(step, plan.log_every, plan.save_every) or plan.evaluates(step)
@@ -147,7 +147,7 @@ def train(config: Config, workdir: Path, preemption: Preemption) -> None:
 
 
 def count(replaced: list[jax.Array | np.ndarray]) -> int:
-    """Return how many pictures of some batches could not be read."""
+    """Return the number of pictures in some batches that could not be read."""
     return sum(int(part.sum()) for part in replaced)
 
 
@@ -156,16 +156,16 @@ def main(argv: list[str] | None = None) -> None:
     parser = Parser(__doc__)
     parser.add_argument("--config", required=True, metavar="FILE.py[:ARG]", help="see configs/README.md")
     parser.add_argument("--workdir", required=True, type=Path, metavar="DIR", help="the run directory")
-    parser.add_argument("--check", action="store_true", help="everything short of training; writes nothing")
+    parser.add_argument("--check", action="store_true", help="do everything short of training; write nothing")
     parser.add_argument(
-        "--devices", metavar="N", help="with --check: for devices that are not there, see docs/scaling.md"
+        "--devices", metavar="N", help="with --check: devices that are not present, see docs/scaling.md"
     )
     args, rest = parser.parse_known_args(argv)
     keep_compiled()
     load = functools.partial(load_config, args.config, parse_overrides(rest))
     if args.devices is not None:
         if not args.check:
-            raise InputError(f"--devices={args.devices}: devices that are not there can only be checked; add --check")
+            raise InputError(f"--devices={args.devices}: devices that are not present can only be checked; add --check")
         check(load(), args.workdir, args.devices)
         return
     preemption = Preemption()

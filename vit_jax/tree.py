@@ -1,4 +1,4 @@
-"""Parameter names, such as `blocks/attn/query/kernel`, and what is chosen by them."""
+"""Parameter names, such as `blocks/attn/query/kernel`, and operations on trees by name."""
 
 from collections.abc import Callable, Container
 from typing import Any
@@ -7,22 +7,22 @@ import jax
 
 
 def name_of(path: tuple) -> str:
-    """Return a key path of `jax.tree_util` as a name with slashes."""
+    """Return a `jax.tree_util` key path as a slash-separated name."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def flatten(tree: Any) -> dict[str, Any]:
-    """Return {name: leaf}, in the tree's own order."""
+    """Return {name: leaf}, in tree order."""
     return {name_of(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def map_named(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
-    """Apply `function(name, leaf)`, or with more trees of one structure `function(name, leaf, ...)`, to every leaf."""
+    """Apply `function(name, leaf, ...)` to every leaf, with the corresponding leaves of `rest`."""
     return jax.tree_util.tree_map_with_path(lambda path, *leaves: function(name_of(path), *leaves), tree, *rest)
 
 
 def select(tree: dict, names: Container[str], prefix: str = "") -> dict:
-    """Return the part of a nested dict whose leaves have one of the names."""
+    """Return the part of a nested dict whose leaf names are in `names`."""
     chosen = {}
     for key, value in tree.items():
         if not isinstance(value, dict):
@@ -33,7 +33,7 @@ def select(tree: dict, names: Container[str], prefix: str = "") -> dict:
 
 
 def union(one: dict, other: dict) -> dict:
-    """Return the nested dict that holds the leaves of two, which share none."""
+    """Merge two nested dicts that have no leaf in common."""
     return one | {key: union(one[key], value) if key in one else value for key, value in other.items()}
 
 

@@ -1,4 +1,4 @@
-"""Every way to compute attention, forward and backward, at the lengths that ViTs have."""
+"""Times every implementation of attention, forward and backward, at the sequence lengths of ViTs."""
 
 import functools
 from pathlib import Path
@@ -21,14 +21,14 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--head_dim", type=int, default=64)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--rounds", type=int, default=7, help="turns; figures are medians (default: 7)")
-    parser.add_argument("--seconds", type=float, default=0.3, help="of each turn, about (default: 0.3)")
+    parser.add_argument("--seconds", type=float, default=0.3, help="approximate length of each turn (default: 0.3)")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="add the table to a page")
     args = parser.parse_args(argv)
     try:
         lengths = [int(length) for length in args.tokens.split(",")]
     except ValueError as error:
-        raise InputError(f"--tokens={args.tokens!r}: must be numbers with commas between, such as 196,197") from error
+        raise InputError(f"--tokens={args.tokens!r}: must be numbers separated by commas, such as 196,197") from error
     print(describe_machine(), flush=True)
     write_report([row for tokens in lengths for row in _measure(tokens, args)], args.json, args.markdown)
 

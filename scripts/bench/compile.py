@@ -1,4 +1,4 @@
-"""Time to the first step of training: compiled anew, and from the compilation cache; each in a process of its own."""
+"""Time to the first step of training: compiled cold, and from the compilation cache, each in its own process."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from bench.report import describe_machine, write_report
 
 from vit_jax.errors import InputError, Parser
 
-# What one process does: from its start to a compiled step. The step isn't run, for it takes what it takes.
+# The program of one process, from its start to a compiled step. It does not run the step, which `train` measures.
 PROGRAM = """
 import sys, time
 start = time.perf_counter()

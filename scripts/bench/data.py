@@ -1,12 +1,12 @@
-"""Read pictures as training does, and say how fast.
+"""Read pictures as training does, and measure how fast.
 
 python scripts/benchmark.py data --source=tar:photos.tar --source=folder:DIR --crop=random_resized --image_size=224
 
-A table goes to the terminal, the same figures as JSON to --json. Sources:
-  memory      50,000 pictures of 32 x 32 in memory, as CIFAR-10 is held
-  tar:FILE    the pictures of a tar, read into memory first: decoding alone
-  files:DIR   the pictures below a folder, in classes or not
-  NAME:PATH   a training split as a config names it: records:DIR, tfds:cifar10; folder:DIR for DIR/train/CLASS/
+Prints a table, and writes the same figures as JSON to --json. Sources:
+  memory      50,000 pictures of 32 x 32 in memory, like CIFAR-10
+  tar:FILE    the pictures of a tar, read into memory first: measures decoding only
+  files:DIR   the pictures below a folder, sorted into classes or not
+  NAME:PATH   a training split as named in a config: records:DIR, tfds:cifar10; folder:DIR for DIR/train/CLASS/
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 
 
 class ListSource:
-    """Pictures, files or bytes, of one class."""
+    """Pictures of a single class, as paths or encoded bytes."""
 
     label_names = ("picture",)
     columns = ("label",)
@@ -74,7 +74,7 @@ def open_source(text: str, config: Config) -> Source:
 
 
 def measure(source: Source, config: Config, seconds: float, flipped: bool) -> dict[str, float]:
-    """Return pictures a second and a CPU-second, from the source to the device."""
+    """Return pictures per second and per CPU-second, from the source to the device."""
     mesh = make_mesh(MeshShape())
     rows = batch_rows(config.batch, mesh)
     on_device = jax.jit(flip if flipped else lambda _, images: images)
@@ -99,7 +99,7 @@ def measure(source: Source, config: Config, seconds: float, flipped: bool) -> di
 
 
 def main(argv: list[str]) -> None:
-    """Print how fast each source is read, by number of threads."""
+    """Print how fast each source is read with each number of threads."""
     parser = Parser(__doc__)
     parser.add_argument("--source", action="append", metavar="SOURCE", help="may be repeated (default: memory)")
     parser.add_argument("--image_size", type=int, default=224, metavar="PIXELS")
@@ -113,7 +113,7 @@ def main(argv: list[str]) -> None:
     try:
         threads = [int(number) for number in args.threads.split(",")]
     except ValueError as error:
-        raise InputError(f"--threads={args.threads!r}: must be numbers with commas between, such as 1,2,4") from error
+        raise InputError(f"--threads={args.threads!r}: must be numbers separated by commas, such as 1,2,4") from error
 
     print(f"{os.cpu_count()} cores, batch {args.batch}, {jax.devices()[0].platform}")
     print(f"{'source':40} {'threads':>7} {'images/s':>10} {'images/CPU-s':>12}")

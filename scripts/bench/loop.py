@@ -1,4 +1,4 @@
-"""The training loop - data, metrics, progress, checkpoints, evaluation left out - beside its bare step."""
+"""The training loop - data, metrics, progress, checkpoints, but not evaluation - compared with its bare step."""
 
 import dataclasses
 import tempfile
@@ -21,24 +21,24 @@ from vit_jax.runs.metrics import Progress
 
 
 class Timed(Progress):
-    """Progress that knows when each step was reported; `reports` is of the newest run."""
+    """Progress that records when each step was reported; `reports` belongs to the newest run."""
 
     def __init__(self, step: int, total: int):
         super().__init__(step, total)
         Timed.reports = []
 
     def update(self, step: int, metrics: dict[str, float | int]) -> None:
-        """Report, and remember when."""
+        """Report, and record the time."""
         super().update(step, metrics)
-        if metrics:  # They were waited for.
+        if metrics:  # Reading them waited for the device.
             self.reports.append((step, time.perf_counter()))
 
 
 def main(argv: list[str]) -> None:
     """Read the command line and measure."""
-    parser = Parser("Pictures a second of `train` as it is, beside those of the bare step on one batch.")
+    parser = Parser("Pictures per second of `train`, compared with the bare step on one batch.")
     parser.add_argument("--config", required=True, metavar="FILE.py[:ARG]")
-    parser.add_argument("--steps", type=int, default=400, help="of each turn (default: 400)")
+    parser.add_argument("--steps", type=int, default=400, help="in each turn (default: 400)")
     parser.add_argument("--rounds", type=int, default=7, help="turns; figures are medians (default: 7)")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="add the table to a page")
@@ -47,8 +47,8 @@ def main(argv: list[str]) -> None:
     source = data.open_sources(config)["train"]
     plan = make_plan(config, len(source))
     if args.steps < 3 * plan.log_every:
-        raise InputError(f"--steps={args.steps}: must be {3 * plan.log_every} or more, three reports of this config")
-    # Reports and checkpoints as often as in the run itself; an evaluation at the end alone.
+        raise InputError(f"--steps={args.steps}: must be at least {3 * plan.log_every}, three reports of this config")
+    # Reports and checkpoints as often as in a full run; evaluation only at the end.
     due = {name: f"{getattr(plan, name)}st" for name in ("log_every", "save_every")}
     config = dataclasses.replace(config, total=f"{args.steps}st", eval_every="100%", **due)
 
@@ -72,7 +72,7 @@ def main(argv: list[str]) -> None:
     def loop() -> float:
         with tempfile.TemporaryDirectory() as workdir, mock.patch.object(vit_jax.train, "Progress", Timed):
             vit_jax.train.train(config, Path(workdir), Preemption())
-        # From the first report to the last before the end, where the evaluation is.
+        # From the first report to the last one before the evaluation at the end.
         (first, begin), *_, (last, end), _ = Timed.reports
         return (end - begin) / (last - first)
 

@@ -1,4 +1,4 @@
-"""Pictures a second of a training step and of a forward pass, on random pictures, beside timm's if asked."""
+"""Pictures per second of a training step or a forward pass on random pictures, optionally compared with timm."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ TIMM_SIZES = {"Ti": "tiny", "S": "small", "B": "base", "L": "large", "H": "huge"
 
 
 class Ours:
-    """One step of ours: compiled, ready to run, and what it costs."""
+    """One of our steps, compiled and ready to run, and its cost."""
 
     def __init__(self, config: Config, train: bool, devices: list[jax.Device] | None = None):
         start = time.perf_counter()
@@ -38,7 +38,7 @@ class Ours:
         batch = place_batch(batch, batch_rows(config.batch, mesh), config.batch, mesh)
         self.state = experiment.init(jax.random.key(0))
         forward = jax.jit(experiment.eval_step).trace(self.state.params, batch)
-        # Of the model: what is computed again counts nothing (Chowdhery et al., 2022, appendix B).
+        # Model FLOPs: rematerialization doesn't count (Chowdhery et al., 2022, appendix B).
         self.flops = (3 if train else 1) * count_flops(forward.jaxpr)
         step = (experiment.train_step.lower(self.state, batch) if train else forward.lower()).compile()
         self.compiled = step
@@ -55,7 +55,7 @@ class Ours:
 
 
 class Timm:
-    """timm's step in a process of its own."""
+    """timm's step in its own process."""
 
     def __init__(self, python: str, what: str, config: Config, compiled: bool):
         size, _, patch = config.model.name.partition("/")
@@ -77,29 +77,29 @@ class Timm:
         return json.loads(line)
 
     def ask(self, number: int) -> float:
-        """Return the seconds a step over `number` steps."""
+        """Return the seconds per step over `number` steps."""
         print(number, file=self._process.stdin, flush=True)
         return self._answer() / number
 
     def measure(self, seconds: float) -> Callable[[], float]:
-        """Return a function that measures the seconds a step, over about so many seconds."""
+        """Return a function that measures the seconds per step for about `seconds`."""
         number = max(1, round(seconds / self.ask(1)))
         return lambda: self.ask(number)
 
     def close(self) -> int | None:
-        """End the process; return the bytes of device memory it took at its peak."""
+        """End the process; return its peak device memory in bytes."""
         self._process.stdin.close()
         return self._answer()["peak"]
 
 
 def read_config(name: str, args: Any, **defaults: str) -> Config:
-    """Return the config of a model with AdamW, by the options --batch, --image_size and --set.
+    """Return the config of a model with AdamW, from the options --batch, --image_size and --set.
 
     Args:
         defaults: keys of `config.model` that --set may override.
 
     Raises:
-        InputError: --set has a key that there is not, or a value that can't be.
+        InputError: --set has an unknown key or an invalid value.
     """
     config = Config(batch=args.batch, image_size=args.image_size, optim=Optim(lr=1e-4, weight_decay=0.1, clip=None))
     keys = defaults | dict(each.partition("=")[::2] for each in args.set) | {"name": repr(name)}
@@ -107,15 +107,15 @@ def read_config(name: str, args: Any, **defaults: str) -> Config:
 
 
 def _run(what: str, argv: list[str]) -> None:
-    parser = Parser(f"Pictures a second: {what}.")
+    parser = Parser(f"Pictures per second: {what}.")
     parser.add_argument("--model", action="append", metavar="NAME", help="may be repeated (default: S/16)")
     parser.add_argument("--batch", type=int, default=16, help="pictures in a step, over all devices (default: 16)")
     parser.add_argument("--image_size", type=int, default=224, metavar="PIXELS")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a key of config.model")
-    parser.add_argument("--vs", choices=["timm"], help="take turns with it: eager, and by torch.compile")
+    parser.add_argument("--vs", choices=["timm"], help="compare with it, eager and compiled by torch.compile")
     parser.add_argument("--peer", default=sys.executable, metavar="PYTHON", help="one that has PyTorch and timm")
     parser.add_argument("--rounds", type=int, default=7, help="turns; figures are medians (default: 7)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each turn, about (default: 2)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="approximate length of each turn (default: 2)")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="add the table to a page")
     args = parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""What benchmarks share: taking turns, medians, and how figures are told."""
+"""What the benchmarks share: taking turns, medians, and reporting."""
 
 import datetime
 import importlib.metadata
@@ -17,9 +17,9 @@ import jax.numpy as jnp
 
 
 def take_turns(contenders: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
-    """Return the median of what each contender measures, run one after the other `rounds` times.
+    """Return the median of what each contender measures, running them in turn `rounds` times.
 
-    What else the machine does then slows all of them alike.
+    Other load on the machine then affects all of them equally.
     """
     measured = {name: [] for name in contenders}
     for _ in range(rounds):
@@ -29,7 +29,7 @@ def take_turns(contenders: dict[str, Callable[[], float]], rounds: int) -> dict[
 
 
 def seconds_of(run: Callable[[], Any], seconds: float) -> Callable[[], float]:
-    """Return a function that measures the seconds a call, over as many as take about `seconds`."""
+    """Return a function that measures the seconds per call, over as many calls as take about `seconds`."""
     jax.block_until_ready(run())
     start = time.perf_counter()
     jax.block_until_ready(run())
@@ -46,7 +46,7 @@ def seconds_of(run: Callable[[], Any], seconds: float) -> Callable[[], float]:
 
 
 def measure_ceiling(dtype: str, rounds: int = 5) -> float:
-    """Return the FLOP/s of one large matrix product on one device: what utilisation is measured against."""
+    """Return the FLOP/s of one large matrix product on one device, the reference for utilisation."""
     side = 2048 if jax.default_backend() == "cpu" else 8192
     left, right = (jax.random.normal(jax.random.key(i), (side, side), dtype) for i in range(2))
     product = jax.jit(jnp.matmul)
@@ -54,7 +54,7 @@ def measure_ceiling(dtype: str, rounds: int = 5) -> float:
 
 
 def describe_machine() -> str:
-    """Return the device and the versions that a figure depends on."""
+    """Return the device and the versions that figures depend on."""
     device = jax.devices()[0]
     versions = [f"{name} {importlib.metadata.version(name)}" for name in ("jax", "flax", "optax")]
     kind = platform.machine() if device.platform == "cpu" else device.device_kind
@@ -64,7 +64,7 @@ def describe_machine() -> str:
 
 
 def write_report(rows: list[dict[str, Any]], json_file: Path | None = None, markdown: Path | None = None) -> None:
-    """Print a table of rows with the same keys; write them as JSON, and add them to a page of `benchmarks/results/`."""
+    """Print rows with the same keys as a table; write them as JSON, and add them to a page of `benchmarks/results/`."""
     names = list(rows[0])
     cells = [[_shown(row[name]) for name in names] for row in rows]
     widths = [max(len(text) for text in column) for column in zip(names, *cells, strict=True)]

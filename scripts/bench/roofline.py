@@ -1,13 +1,14 @@
-"""Where the time of a compiled step goes: each part's floor beside what the profiler measured.
+"""Where the time of a compiled step goes: the floor of each part, and what the profiler measured.
 
 The floor of an operation is the longer of two times: its floating-point operations at the rate of a large matrix
-product, and the bytes that it reads and writes at the rate of a large copy. A part's is the sum of its operations'.
+product, and the bytes that it reads and writes at the rate of a large copy. The floor of a part is the sum of those of
+its operations.
 
     python scripts/benchmark.py roofline train --model=S/16 --batch=16
     python scripts/benchmark.py roofline train --model=B/16 --batch=256 --device=h200
 
-The second compiles for a GPU that isn't there: nothing is run, and the rates are those of DEVICES. Only the matrix
-units' work is counted as operations, and a convolution's as none.
+The second compiles for a GPU that isn't present: nothing is run, and the rates are those of DEVICES. Only matrix
+products count as operations; convolutions count as none.
 """
 
 import collections
@@ -30,21 +31,21 @@ from vit_jax.experiment import batch_shapes, build_experiment
 from vit_jax.models.layers import compute_dtype
 from vit_jax.preflight.hlo import Instruction, parse, size_of, trips
 
-# FLOP/s of a large bfloat16 matrix product, and bytes/s of a large copy, read and written: as reported for such a card,
-# to be replaced by what `roofline` without --device measures on one.
+# FLOP/s of a large bfloat16 matrix product, and bytes/s of a large copy, read and written, as reported for the card; to
+# be replaced by what `roofline` without --device measures on one.
 DEVICES = {"h200": (790e12, 4.3e12)}
-# What does no work of its own.
+# Instructions that do no work.
 FREE = {"parameter", "get-tuple-element", "tuple", "constant", "bitcast", "iota", "after-all", "opt-barrier"}
 
 
 class Operation(NamedTuple):
-    """An operation of a compiled program as it is launched, most often a fusion of many.
+    """An operation that a compiled program launches, most often a fusion of many.
 
     Attributes:
         times: how often it runs.
         moved: bytes that one run reads and writes.
         flops: of its matrix products in one run.
-        path: where in the program it comes from, as JAX names it.
+        path: JAX's name for where in the program it comes from.
     """
 
     name: str
@@ -55,7 +56,7 @@ class Operation(NamedTuple):
 
 
 def operations(text: str) -> list[Operation]:
-    """Return what an HLO module launches in one run."""
+    """Return the operations that an HLO module launches in one run."""
     computations, entry = parse(text)
     return list(_launched(entry, 1, computations))
 
@@ -83,7 +84,7 @@ def _cost(
     if instruction.operation.startswith("fusion") and inner is not None:
         inside = {part.name: part.shape for part in inner}
         work = [part for part in inner if part.operation not in FREE]
-        if [part.operation for part in work] == ["fusion"]:  # One that is launched asynchronously.
+        if [part.operation for part in work] == ["fusion"]:  # A fusion that is launched asynchronously.
             return _cost(work[0], inside, computations)
         return _moved(inner), sum(_flops(part, inside) for part in inner)
     inputs = sum(size_of(shapes[name]) for name in instruction.inputs if name in shapes)
@@ -91,7 +92,7 @@ def _cost(
 
 
 def _moved(fused: list[Instruction]) -> int:
-    """Return the bytes that a fusion reads and writes; of what it only slices or updates in place, that part."""
+    """Return the bytes that a fusion reads and writes; arrays sliced or updated in place count only in that part."""
     shapes = {part.name: part.shape for part in fused}
     uses = collections.defaultdict(list)
     for part in fused:
@@ -116,11 +117,11 @@ def _moved(fused: list[Instruction]) -> int:
 
 
 def _flops(instruction: Instruction, shapes: dict[str, str]) -> int:
-    """Return the operations of a matrix product or of cuDNN's attention, else 0."""
+    """Return the operations of a matrix product or of cuDNN attention, else 0."""
     target = re.search(r'custom_call_target="([^"]*)"', instruction.attributes)
     if target and "fmha" in target[1]:
         batch, heads, tokens, head_dim = _sizes(instruction.shape)
-        # Two products forward; backward one again, and four gradients.
+        # Two products forward; backward, one is recomputed and four are gradients.
         return (10 if "Backward" in target[1] else 4) * batch * heads * tokens**2 * head_dim
     if instruction.operation == "dot":
         contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", instruction.attributes)[1].split(",")
@@ -138,7 +139,7 @@ def _sizes(shape: str) -> list[int]:
 
 
 def part_of(operation: Operation) -> str:
-    """Return the part of a step that an operation is told under."""
+    """Return the part of a step under which an operation is reported."""
     path = operation.path
     phase = "backward" if "transpose(" in path else "forward" if "jvp(" in path or "train_step" not in path else ""
     if not phase:
@@ -153,7 +154,7 @@ def part_of(operation: Operation) -> str:
 
 
 def measured(run: Any, steps: int = 3) -> dict[str, float]:
-    """Return the seconds a step of every operation, by the profiler."""
+    """Return the seconds per step of every operation, from the profiler."""
     jax.block_until_ready(run())
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
@@ -172,7 +173,7 @@ def measured(run: Any, steps: int = 3) -> dict[str, float]:
 
 
 def measure_bandwidth(rounds: int = 5) -> float:
-    """Return the bytes/s of one large copy on one device, read and written."""
+    """Return the bytes/s, read and written, of one large copy on one device."""
     size = 2**28 if jax.default_backend() == "cpu" else 2**32
     source = jax.random.normal(jax.random.key(0), (size // 4,))
     copy = jax.jit(lambda x: x + 1)
@@ -180,10 +181,10 @@ def measure_bandwidth(rounds: int = 5) -> float:
 
 
 def absent_device(name: str) -> list[jax.Device]:
-    """Return a GPU that is not there, for which XLA can compile; needs the [cuda] extra, no driver.
+    """Return a GPU that is not present, for which XLA can compile; needs the [cuda] extra but no driver.
 
     Raises:
-        InputError: no such device is known, or its compiler is not installed.
+        InputError: the device is unknown, or its compiler is not installed.
     """
     file = Path(__file__).with_name(f"{name}.txtpb")
     if name not in DEVICES:
@@ -192,7 +193,7 @@ def absent_device(name: str) -> list[jax.Device]:
     try:
         facts = dict(platform="cuda", topology_name="", target_config=file.read_text(), topology="1x1x1")
         return list(topologies.get_topology_desc(**facts).devices)
-    except Exception as error:  # Whatever the plugin, or its absence, says.
+    except Exception as error:  # The plugin, or its absence, can raise anything.
         raise InputError(f"--device={name}: no compiler for it ([cuda] extra): {str(error)[:200]}") from error
 
 
@@ -204,8 +205,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--image_size", type=int, default=224, metavar="PIXELS")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a key of config.model")
-    parser.add_argument("--device", metavar="NAME", help="compile for one that is not there: " + ", ".join(DEVICES))
-    parser.add_argument("--each", type=int, default=0, metavar="N", help="list the N dearest operations too")
+    parser.add_argument("--device", metavar="NAME", help="compile for one that is not present: " + ", ".join(DEVICES))
+    parser.add_argument("--each", type=int, default=0, metavar="N", help="also list the N most expensive operations")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="add the table to a page")
     args = parser.parse_args(argv)

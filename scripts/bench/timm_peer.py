@@ -1,6 +1,6 @@
-"""timm on the same work: a process of its own, under any Python that has PyTorch and timm, that measures when asked.
+"""timm on the same work, in its own process, under any Python that has PyTorch and timm.
 
-Reads lines "N", runs N times and writes the seconds it took; without more lines it ends.
+For each line "N" of its input it runs N steps and prints the seconds they took; it exits at the end of the input.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def run(step, number):
 
 
 def fastest_backend():
-    """Return PyTorch's quickest attention for this work, found by trying."""
+    """Return PyTorch's fastest attention backend for this work, found by trying each."""
     if device == "cpu":
         return None
     from torch.nn.attention import SDPBackend, sdpa_kernel

@@ -1,1 +1,1 @@
-"""The processes of a run: joining, watching each other, preemption, and how arrays lie on their devices."""
+"""The processes of a run: joining, heartbeats, preemption, and how arrays are sharded over their devices."""

@@ -1,6 +1,6 @@
-"""A line between the processes of a run: one that fails or dies brings the others down at once, with one message.
+"""Heartbeats between the processes of a run: if one fails or dies, the others exit at once, with one message.
 
-JAX's own heartbeats do so after minutes, by an abort, and a collective or a barrier may wait for longer still.
+JAX's own heartbeats take minutes and end in an abort, and a collective or barrier may wait even longer.
 """
 
 import contextlib
@@ -18,16 +18,16 @@ from typing import Any, NoReturn
 
 from vit_jax.errors import FAILED, INPUT, INTERRUPTED, PEER_DIED, InputError
 
-BEAT = 5.0  # Seconds between signs of life.
-SILENCE = 30.0  # Seconds without one after which a process counts as dead: its machine is off or cut off.
+BEAT = 5.0  # Seconds between heartbeats.
+SILENCE = 30.0  # Seconds without one after which a process counts as dead: its machine is off or unreachable.
 KEY = "vit_jax/heartbeat"
 
 
 class Heartbeat:
-    """The other processes of this run. All of them talk to process 0, which passes on what concerns everybody."""
+    """Connections to the other processes of this run. All connect to process 0, which forwards why the run ends."""
 
     def __init__(self, process: int, number: int, store: Any, host: str, timeout: float):
-        """Connect; `store` is JAX's key-value store, `host` the name by which the others know process 0.
+        """Connect; `store` is JAX's key-value store, `host` the host name of process 0 as the others know it.
 
         Raises:
             InputError: process 0 can't be reached.
@@ -51,7 +51,7 @@ class Heartbeat:
             except OSError as error:
                 raise InputError(
                     f"process {process} can't reach process 0 at {address[0]}:{address[1]} ({error}); "
-                    "the machines of a run must reach each other on any port"
+                    "the hosts of a run must be able to connect to each other on any port"
                 ) from error
             self._connections[0].sendall(f"{process}\n".encode())
         for connection in self._connections.values():
@@ -61,11 +61,11 @@ class Heartbeat:
         threading.Thread(target=self._listen, name="heartbeat", daemon=True).start()
 
     def leave(self) -> None:
-        """Say that this process ends in good order; what follows must wait until all others have said so, too."""
+        """Announce that this process ends normally; the caller must then wait until all others have done the same."""
         self._send({"bye": self.process})
 
     def end(self, code: int, why: str) -> NoReturn:
-        """End this process and all others with an exit code; each prints `why`."""
+        """End this process and all others with this exit code; each prints `why`."""
         self._finish(code, why, f"process {self.process}: {why}")
 
     def fail(self, error: BaseException) -> NoReturn:
@@ -74,7 +74,7 @@ class Heartbeat:
             self.end(INPUT, f"error: {error}")
         if isinstance(error, KeyboardInterrupt):
             self.end(INTERRUPTED, "interrupted; run the same command again to continue")
-        time.sleep(BEAT)  # Where a collective failed because a process died, the other thread hears of it, and exits.
+        time.sleep(BEAT)  # If a collective failed because a process died, the listener thread finds out and exits.
         traceback.print_exception(error)
         text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         self._finish(FAILED, None, f"process {self.process} failed: {text}", PEER_DIED)
@@ -104,7 +104,7 @@ class Heartbeat:
             now = time.monotonic()
             for process, last in heard.items():
                 if now - last > SILENCE and process not in self._left:
-                    self._lost(process, f" (no sign of life for {SILENCE:.0f} s)")
+                    self._lost(process, f" (no heartbeat for {SILENCE:.0f} s)")
             if now - beat >= BEAT:
                 self._send(None)
                 beat = now
@@ -121,11 +121,11 @@ class Heartbeat:
 
     def _finish(self, code: int, why: str | None, others: str, others_code: int | None = None) -> NoReturn:
         if not self._ending.acquire(blocking=False):
-            time.sleep(2 * BEAT)  # The other thread of this process was first, and ends it.
+            time.sleep(2 * BEAT)  # Another thread is already ending this process.
         self._send({"code": others_code or code, "why": others})
         if why is not None:
             print(why, file=sys.stderr)
-        # What was told arrives only if this side is not closed before the other has read it.
+        # The message arrives only if this side stays open until the other has read it.
         for connection in self._connections.values():
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_WR)
@@ -144,7 +144,7 @@ class Heartbeat:
 
 
 def exit_now(code: int) -> NoReturn:
-    """End the process without waiting for anything; what is being written stays unfinished, as after a kill."""
+    """End the process without waiting for anything; writes in progress stay unfinished, as after a kill."""
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
         sys.stderr.flush()
@@ -156,14 +156,14 @@ def _receive_hello(connection: socket.socket) -> str:
     while not received.endswith(b"\n"):
         byte = connection.recv(1)
         if not byte:
-            raise InputError("a process died while the run was set up; run the same command again, on all hosts")
+            raise InputError("a process died while the run was starting; run the same command again, on all hosts")
         received += byte
     return received.decode()
 
 
 def _hold_aborts() -> None:
-    # When process 0 dies, JAX aborts the others within milliseconds, with a dump and exit code 134. As its handler,
-    # sleep(SIGABRT) holds the thread that aborts for 6 seconds: time for the line to tell what has happened.
+    # When process 0 dies, JAX aborts the others within milliseconds, with a dump and exit code 134. With sleep() as the
+    # handler, the aborting thread sleeps for SIGABRT = 6 seconds, long enough for the heartbeat to report the cause.
     libc = ctypes.CDLL(None)
     libc.signal.argtypes, libc.signal.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
     libc.signal(signal.SIGABRT, ctypes.cast(libc.sleep, ctypes.c_void_p))

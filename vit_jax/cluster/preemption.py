@@ -1,4 +1,4 @@
-"""Signals that end a run early: all processes agree on the step at which they stop."""
+"""Signals that end a run early: all processes agree on the step to stop at."""
 
 import collections
 import contextlib
@@ -21,12 +21,12 @@ from vit_jax.errors import Stop
 
 T = TypeVar("T")
 
-# Steps between what a process says and when all read it: none waits for a step that was just begun.
+# Steps between sending a process's exit code and reading the result, so that none waits for a step it just started.
 LAG = 2
 
 
 class Preemption:
-    """Whether this run was asked to stop, the same answer in all processes at the same point of the program."""
+    """Whether this run was asked to stop; all processes get the same answer at the same point of the program."""
 
     heartbeat: Heartbeat | None = None
 
@@ -38,7 +38,7 @@ class Preemption:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Handle the signals, in a thread, because the main one may be inside a compilation."""
+        """Handle the signals in a thread, because the main thread may be compiling."""
         receive, send = socket.socketpair()
         send.setblocking(False)
         signal.set_wakeup_fd(send.fileno(), warn_on_full_buffer=False)
@@ -47,14 +47,14 @@ class Preemption:
         try:
             yield
         finally:
-            # Of a command the work is done and the exit code known: no signal may change it while Python shuts down.
+            # The command is done and its exit code known: no signal may change it while Python shuts down.
             for number, handler in before.items():
                 signal.signal(number, signal.SIG_IGN if handler is end else handler)
             signal.set_wakeup_fd(-1)
             send.close()
 
     def ready(self, mesh: Mesh) -> None:
-        """Say that from now on there is something to save; before, a signal ends the run at once."""
+        """Declare that there is now something to save; until then, a signal ends the run at once."""
         if jax.process_count() > 1:
             sharding = NamedSharding(mesh, P(mesh.axis_names))
             shape = (mesh.size,)
@@ -68,14 +68,14 @@ class Preemption:
         self._ready = True
 
     def agreed(self) -> int:
-        """Return the exit code that a signal asks for, or 0; all processes must call this equally often."""
+        """Return the exit code that a signal requested, or 0; all processes must call this the same number of times."""
         if self._say is None:
             return self._code
         self._waiting.append(self._say(self._code))
         return int(self._waiting.popleft()) if len(self._waiting) > LAG else 0
 
     def watching(self, batches: Iterable[T]) -> Iterator[T]:
-        """Yield the batches of an evaluation; raise `Stop` where all agree to."""
+        """Yield the batches of an evaluation; raise `Stop` when all processes agree to stop."""
         for batch in batches:
             if code := self.agreed():
                 raise Stop(code)

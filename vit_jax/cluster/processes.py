@@ -1,4 +1,4 @@
-"""The processes of a run: found, joined, compared, and brought down together."""
+"""The processes of a run: finding, joining and comparing them, and ending them together."""
 
 import collections
 import contextlib
@@ -19,13 +19,13 @@ EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
 def settings(environment: Mapping[str, str]) -> dict[str, Any] | None:
-    """Return the arguments of `jax.distributed.initialize`; None for a process on its own.
+    """Return the arguments of `jax.distributed.initialize`, or None for a process that runs alone.
 
-    Read are JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID; else what srun and mpirun set; else JAX
-    looks for a TPU pod or a Kubernetes job.
+    They come from JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, or else from the variables of srun or
+    mpirun. Otherwise JAX looks for a TPU pod or a Kubernetes job.
 
     Raises:
-        InputError: some of the three variables are missing, or are no numbers.
+        InputError: some of the three variables are missing, or are not integers.
     """
     given = [name for name in EXPLICIT if environment.get(name)]
     if "JAX_NUM_PROCESSES" in given or "JAX_PROCESS_ID" in given:
@@ -46,7 +46,7 @@ def settings(environment: Mapping[str, str]) -> dict[str, Any] | None:
             "cluster_detection_method": "deactivate",
         }
     if "SLURM_JOB_ID" in environment:
-        # Of this step, not of the allocation: a command in an interactive one is on its own.
+        # From the step, not the allocation: a command in an interactive allocation runs alone.
         if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) == 1 or "SLURM_STEP_NODELIST" not in environment:
             return None
         found = {"num_processes": _integer(environment, "SLURM_STEP_NUM_TASKS")}
@@ -66,7 +66,7 @@ def _integer(environment: Mapping[str, str], name: str) -> int:
 
 
 def _local_ids(environment: Mapping[str, str]) -> list[int]:
-    # The GPUs of a SLURM task: an equal share where all tasks of the node see the same ones; [] for all it sees.
+    # The GPUs of a SLURM task: an equal share if all tasks of the node see the same GPUs; [] means all it sees.
     tasks = _tasks_per_node(environment.get("SLURM_STEP_TASKS_PER_NODE", "1"))[int(environment.get("SLURM_NODEID", 0))]
     visible = environment.get("CUDA_VISIBLE_DEVICES") or environment.get("SLURM_GPUS_ON_NODE") or ""
     number = (
@@ -80,7 +80,7 @@ def _local_ids(environment: Mapping[str, str]) -> list[int]:
 
 
 def _tasks_per_node(text: str) -> list[int]:
-    # "2(x3),1" is 2, 2, 2, 1.
+    # "2(x3),1" means 2, 2, 2, 1.
     counts = []
     for part in text.split(","):
         tasks, _, repeat = part.rstrip(")").partition("(x")
@@ -90,19 +90,19 @@ def _tasks_per_node(text: str) -> list[int]:
 
 @contextlib.contextmanager
 def joined() -> Iterator[Heartbeat | None]:
-    """Join the processes of this run, if there are others; an exception in one of them ends them all.
+    """Join the other processes of this run, if there are any; an exception in one of them ends them all.
 
-    A process that does not come within VIT_JAX_START_TIMEOUT seconds (300) ends the others.
+    If a process does not join within VIT_JAX_START_TIMEOUT seconds (300), the others exit.
 
     Raises:
-        InputError: the environment is contradictory, or the processes have different devices.
+        InputError: the environment is inconsistent, or the processes have different devices.
     """
     arguments = settings(os.environ)
     if arguments is None:
         yield None
         return
     timeout = _integer({"VIT_JAX_START_TIMEOUT": "300", **os.environ}, "VIT_JAX_START_TIMEOUT")
-    # Before JAX's own time is up, which ends the process with a dump.
+    # Fires before JAX's own timeout, which ends the process with a dump.
     timer = threading.Timer(timeout, _late, [timeout])
     timer.daemon = True
     timer.start()
@@ -110,7 +110,7 @@ def joined() -> Iterator[Heartbeat | None]:
         heartbeat = _join(arguments, timeout)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        exit_now(INPUT)  # Not at leisure: JAX would wait for the others.
+        exit_now(INPUT)  # In a normal exit, JAX would wait for the others.
     if heartbeat is None:
         timer.cancel()
         yield None
@@ -130,22 +130,22 @@ def joined() -> Iterator[Heartbeat | None]:
 def _late(timeout: int) -> None:
     state = distributed.global_state
     print(
-        f"error: process {state.process_id} at {state.coordinator_address}: not all processes came within {timeout} s "
-        "(VIT_JAX_START_TIMEOUT); see what the others say",
+        f"error: process {state.process_id} at {state.coordinator_address}: not all processes joined "
+        f"within {timeout} s (VIT_JAX_START_TIMEOUT); see the output of the others",
         file=sys.stderr,
     )
     exit_now(PEER_DIED)
 
 
 def _join(arguments: dict[str, Any], timeout: int) -> Heartbeat | None:
-    # JAX would handle SIGTERM itself.
+    # Otherwise JAX would handle SIGTERM itself.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(**arguments, initialization_timeout=timeout + 60)
     except ValueError as error:
         if not arguments and distributed.global_state.coordinator_address is None:
-            return None  # JAX found no others.
-        raise InputError(f"the processes of the run can't be joined: {error}") from error
+            return None  # JAX found no other processes.
+        raise InputError(f"can't join the processes of the run: {error}") from error
     state = distributed.global_state
     if state.num_processes == 1:
         return None
@@ -162,7 +162,7 @@ def _check_topology() -> None:
     try:
         devices = jax.devices()
     except RuntimeError as error:
-        raise InputError(f"the devices can't be set up: {' '.join(str(error).split())[:300]}") from error
+        raise InputError(f"can't initialize the devices: {' '.join(str(error).split())[:300]}") from error
     asked = distributed.global_state.num_processes
     if jax.process_count() != asked:
         raise InputError(
@@ -181,7 +181,7 @@ def _check_topology() -> None:
 
 
 def topology(mesh: Mesh) -> str:
-    """Return a line that says which processes and devices there are, and how they are arranged."""
+    """Return one line that describes the processes, their devices and the mesh."""
     processes, devices = jax.process_count(), jax.local_devices()
     return (
         f"{processes} process{'es' if processes > 1 else ''} x {len(devices)} {devices[0].device_kind} "

@@ -1,4 +1,4 @@
-"""One mesh with named axes, partition rules by parameter name, and placement of batches."""
+"""The mesh and its named axes, partition rules by parameter name, and placement of batches."""
 
 import functools
 import math
@@ -18,8 +18,8 @@ from vit_jax.tree import map_named
 
 BATCH = ("data", "fsdp")
 
-# The first pattern found in a parameter's name decides how its last axes are split; what no rule names is small, and
-# every device has it whole. Optimizer state carries the names of its parameters, so the same rules split it.
+# The first pattern found in a parameter's name decides how its last axes are split. Parameters without a rule are small
+# and replicated. Optimizer state carries the names of its parameters, so the same rules split it.
 RULES = (
     (r"attn/(query|key|value)/kernel", ("fsdp", "tensor", None)),
     (r"attn/(query|key|value)/bias", ("tensor", None)),
@@ -32,15 +32,15 @@ RULES = (
     (r"/kernel", ("fsdp",)),
 )
 
-# The parameters that the model itself rounds to the dtype of the computation, and does nothing else with.
+# The parameters that the model uses only after casting them to the compute dtype.
 ROUNDED = r"(attn|mlp)/.*/kernel|embedding/kernel|pre_logits/kernel"
 
 
 def make_mesh(shape: MeshShape, devices: list[jax.Device] | None = None) -> Mesh:
-    """Return the mesh `data` x `fsdp` x `tensor` over all devices.
+    """Return the `data` x `fsdp` x `tensor` mesh over all devices.
 
     Raises:
-        InputError: the axes don't multiply to the number of devices.
+        InputError: the product of the axes is not the number of devices.
     """
     devices = jax.devices() if devices is None else devices
     sizes = {"data": shape.data, "fsdp": shape.fsdp, "tensor": shape.tensor}
@@ -49,15 +49,15 @@ def make_mesh(shape: MeshShape, devices: list[jax.Device] | None = None) -> Mesh
         sizes = {axis: len(devices) // known if size == -1 else size for axis, size in sizes.items()}
     if math.prod(sizes.values()) != len(devices) or min(sizes.values()) < 1:
         asked = " x ".join(f"{axis} {size}" for axis, size in sizes.items())
-        raise InputError(f"config.mesh asks for {asked} devices, but there are {len(devices)}; -1 takes the rest")
+        raise InputError(f"config.mesh needs {asked} devices, but there are {len(devices)}; -1 takes the rest")
     return jax.make_mesh(tuple(sizes.values()), tuple(sizes), (AxisType.Auto,) * 3, devices=devices)
 
 
 def spec_of(name: str, shape: tuple[int, ...], mesh: Mesh) -> P:
-    """Return how a parameter is split: the first rule that its name matches, on the axes that divide.
+    """Return how a parameter is split: by the first rule that matches its name, on the axes that divide evenly.
 
-    Where `fsdp` does not divide its axis, it splits the longest free one that it divides. The axis of the depth, which
-    no rule speaks of, is never split: each device has its part of every block.
+    Where `fsdp` does not divide its axis, it splits the longest free axis that it divides. The depth axis, which no
+    rule mentions, is never split: each device has its part of every block.
     """
     rule = next((rule for pattern, rule in RULES if re.search(pattern, name)), ())[-len(shape) or None :]
     depth = len(shape) - len(rule)
@@ -73,25 +73,25 @@ def spec_of(name: str, shape: tuple[int, ...], mesh: Mesh) -> P:
 
 
 def tree_shardings(tree: Any, mesh: Mesh) -> Any:
-    """Return a `NamedSharding` for every array (or shape) of a tree of parameters or optimizer state."""
+    """Return a `NamedSharding` for every array (or shape) in a tree of parameters or optimizer state."""
     return map_named(lambda name, leaf: NamedSharding(mesh, spec_of(name, leaf.shape, mesh)), tree)
 
 
 def with_shardings(shapes: Any, shardings: Any) -> Any:
-    """Return shapes that also say where each array lies, as restoring needs them."""
+    """Return the shapes with their shardings, which restoring needs."""
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
 
 
 def shard_bytes(shapes: Any) -> int:
-    """Return the bytes that each device holds of a tree of arrays, or of shapes that say where they lie."""
+    """Return the bytes that each device holds of a tree of arrays, or of shapes with shardings."""
     return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(shapes))
 
 
 def batch_rows(batch: int, mesh: Mesh) -> np.ndarray:
-    """Return the rows of the global batch that this process's devices hold, in rising order.
+    """Return the rows of the global batch that this process's devices hold, in ascending order.
 
     Raises:
-        InputError: the devices don't divide the batch.
+        InputError: the batch is not divisible by the number of devices that share it.
     """
     parts = math.prod(mesh.shape[axis] for axis in BATCH)
     if batch % parts:
@@ -103,7 +103,7 @@ def batch_rows(batch: int, mesh: Mesh) -> np.ndarray:
 
 
 def place_batch(local: dict[str, np.ndarray], rows: np.ndarray, batch: int, mesh: Mesh) -> dict[str, jax.Array]:
-    """Return global arrays, split over the devices, from this process's rows of each."""
+    """Return global arrays, sharded over the devices, from this process's rows of each."""
     sharding = NamedSharding(mesh, P(BATCH))
 
     def place(array: np.ndarray) -> jax.Array:
@@ -118,7 +118,7 @@ def place_batch(local: dict[str, np.ndarray], rows: np.ndarray, batch: int, mesh
 
 
 def place_params(params: Any, shapes: Any) -> Any:
-    """Return the parameters as global arrays that lie as `shapes` says: no device holds more than its part."""
+    """Return the parameters as global arrays, sharded as in `shapes`: no device holds more than its part."""
 
     def put(array: np.ndarray | jax.Array, shape: jax.ShapeDtypeStruct) -> jax.Array:
         return jax.make_array_from_callback(shape.shape, shape.sharding, lambda part: array[part])
@@ -127,12 +127,12 @@ def place_params(params: Any, shapes: Any) -> Any:
 
 
 class Gathered(nnx.Param):
-    """A parameter that is made whole over `fsdp` where it is read; see `gather_when_read`."""
+    """A parameter that is gathered over `fsdp` when it is read; see `gather_when_read`."""
 
     def get_value(self, *, index: Any = ...) -> jax.Array:
-        """Return the whole parameter; its gradient is split again at once."""
+        """Return the whole parameter; its gradient is scattered again at once."""
         value = super().get_value()
-        # Inside the scan the axis of the depth is gone.
+        # Inside the scan there is no depth axis.
         split, whole = (
             NamedSharding(self.devices, P(*spec[len(spec) - value.ndim :])) for spec in (self.split, self.whole)
         )
@@ -157,13 +157,13 @@ _gather.defvjp(_gather_forward, _gather_backward)
 
 
 def gather_when_read(model: nnx.Module, mesh: Mesh, dtype: jnp.dtype) -> None:
-    """Turn, in place, the parameters of an abstract model that `fsdp` splits into such as are gathered when read.
+    """Replace, in place, the parameters of an abstract model that `fsdp` splits with ones that are gathered when read.
 
-    Inside the scan over depth this gathers one block at a time, and gives back its gradient in parts. Left to itself,
-    the partitioner follows the parameters: it splits every token's width, and each device computes the whole batch.
+    Inside the scan over depth, this gathers one block at a time and scatters its gradient. Otherwise the partitioner
+    follows the parameters: it splits the width of every token, and each device computes the whole batch.
 
     Args:
-        dtype: of the computation; parameters that the model only rounds to it are rounded before they travel.
+        dtype: of the computation; parameters that the model only uses in this dtype are cast before the gather.
     """
     nodes = dict(nnx.iter_graph(model))
     for path, parameter in nodes.items():

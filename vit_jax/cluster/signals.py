@@ -1,4 +1,4 @@
-"""Signals in the seconds in which a command imports its libraries: it ends as one that was stopped."""
+"""Signals while a command is still importing its libraries: it exits at once, as a run that was stopped."""
 
 import os
 import signal
@@ -10,13 +10,13 @@ SIGNALS = {signal.SIGTERM: STOPPED, signal.SIGUSR1: STOPPED, signal.SIGINT: INTE
 
 
 def end_on_signals() -> None:
-    """Let the signals end this process at once, for nothing was begun."""
+    """Let the signals end this process at once, since nothing has started yet."""
     for number in SIGNALS:
         signal.signal(number, end)
 
 
 def end(number: int, _frame: object) -> NoReturn:
-    """End the process with the exit code of a signal."""
+    """End the process with the exit code for a signal."""
     why = f"{signal.Signals(number).name}: stopped while starting; run the same command again to continue\n"
     os.write(2, why.encode())
     os._exit(SIGNALS[number])

@@ -1,4 +1,4 @@
-"""The keys of an experiment: typed, frozen dataclasses. `ml_collections` ends here."""
+"""The config of an experiment: typed, frozen dataclasses. No code outside this package uses `ml_collections`."""
 
 from vit_jax.config.data import Augment, Data
 from vit_jax.config.experiment import (

@@ -1,4 +1,4 @@
-"""Typed values within their ranges, from what config files and command lines say."""
+"""Converts and range-checks the values of config files and command lines."""
 
 import ast
 import dataclasses
@@ -12,7 +12,7 @@ from vit_jax.errors import InputError, nearest
 
 
 class Section:
-    """A part of a config whose values are converted and checked as its annotations say, however it is made."""
+    """A config section, whose values are converted and checked against the annotations on construction."""
 
     where: ClassVar[str] = "config"
 
@@ -23,13 +23,13 @@ class Section:
 
 @functools.cache
 def annotations(section: type) -> dict[str, Any]:
-    """Return {key: annotation} of a section, in order."""
+    """Return {key: annotation} for a section, in order."""
     hints = typing.get_type_hints(section, include_extras=True)
     return {field.name: hints[field.name] for field in dataclasses.fields(section)}
 
 
 def literal(text: str) -> Any:
-    """Return the Python value that a command-line text spells: a number, a tuple, true, none, or the text itself."""
+    """Parse a command-line value: a Python literal, true, false, none, nan or inf; anything else stays text."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -38,15 +38,15 @@ def literal(text: str) -> Any:
 
 
 def coerce(value: Any, wanted: Any, where: str) -> Any:
-    """Return `value` as the annotated type `wanted`: a section, Literal, union, tuple, or plain type, with a range.
+    """Convert `value` to the annotated type `wanted`: a section, Literal, union, tuple or plain type, with its range.
 
-    A single item is taken for a tuple of any length.
+    A single item is accepted for a variable-length tuple.
 
     Raises:
-        InputError: it is of another type, outside its range, or has an unknown key; the message names `where`.
+        InputError: the type is wrong, the value is out of range, or a key is unknown; the message names `where`.
     """
     if typing.get_origin(wanted) is Literal and value not in typing.get_args(wanted):
-        # On a command line, none spells None, and some choices are called so.
+        # The command line parses none as None, but some choices are called "none".
         if value is None and "none" in typing.get_args(wanted):
             return "none"
         raise InputError(f"{where}={value!r}: {nearest(str(value), map(str, typing.get_args(wanted)))}")
@@ -86,7 +86,7 @@ def _convert(value: Any, wanted: Any, where: str) -> Any:
             try:
                 return tuple(_convert(item, options[0], where) for item in value)
             except _MismatchError:
-                pass  # It may be one item that is itself a tuple.
+                pass  # May be a single item that is itself a tuple.
         return (_convert(value, options[0], where),)
     elif origin is tuple:
         if isinstance(value, (list, tuple)) and len(value) == len(options):
@@ -114,7 +114,7 @@ def describe(wanted: Any) -> str:
     """Return an annotation in words: "float in [0, 1)", "int at least 1 or none"."""
     origin, options = typing.get_origin(wanted), typing.get_args(wanted)
     if origin is Annotated:
-        # A text with a range is something of its own, such as a duration.
+        # A str with a range describes itself, such as a duration.
         return " ".join([*[describe(options[0])][: options[0] is not str], *map(str, options[1:])])
     if origin is Literal:
         return " or ".join(map(repr, options))

@@ -1,4 +1,4 @@
-"""The keys that say where pictures come from, and how they are changed on the way."""
+"""The config of the data and its augmentation."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -7,34 +7,37 @@ from vit_jax.config.coerce import Section
 from vit_jax.config.ranges import Count, Fraction, NonNegative, Positive, Range, Seed
 from vit_jax.errors import InputError
 
-# Above 0: nothing can be trained on nothing.
+# Excludes 0, which would leave nothing to train on.
 Share = Annotated[float, Range("(0, 1]")]
 
 
 @dataclass(frozen=True)
 class Data(Section):
-    """Where pictures come from.
+    """Where pictures come from, and how they are read and cropped.
 
     Attributes:
-        name: a source of `vit_jax.data.SOURCES`, and after a colon what it opens: "folder", "csv:DIR", "records:DIR",
+        name: a source from `vit_jax.data.SOURCES`, with its argument after a colon: "folder", "csv:DIR", "records:DIR",
             "tfds:NAME[/CONFIG][:VERSION]", "hf:PATH_OR_NAME[:CONFIG]", "digits", "synthetic".
-        path: where the data lies on this machine: of "folder", "csv", "records" and "hf", in place of what `name` says;
-            of "tfds", the directory of all prepared sets.
-        train, val: names of the splits (for a folder, its subfolders), or slices of them: "train[:99%]",
-            "train[50_000:]". TFDS cuts its own in the order of the records; the other sources cut class by class.
-        image_key, label_key: the features (TFDS) or columns (hf, csv) that hold the picture and its class.
-        fraction, fraction_seed: part of the training split to train on, the same part of every class; with one seed
-            each smaller fraction lies inside each larger.
-        threads: reader threads of one process; changes speed, never batches.
-        cache_mb: a split that is no larger than this once decoded is decoded once and held in memory.
-        crop: of training pictures: "central" as in evaluation; "random" a crop of the same size anywhere;
-            "random_resized" a part of random area and shape (Szegedy et al., 2015), stretched to the model's input.
-        crop_scale, crop_ratio: of "random_resized": the part's area over the picture's, and its width over its height.
-        crop_fraction: side of the central and random crop after the shorter side is resized; a picture that has the
-            model's size already passes whole.
-        max_bad: part of a split's pictures that may be unreadable, each replaced by the next, before a run stops.
-        examples, classes: pictures to train on and classes, by which a run on other devices is checked where its data
-            is not at hand (`vit_jax.preflight.check`).
+        path: where the data is on this machine. For "folder", "csv", "records" and "hf" it overrides the argument in
+            `name`; for "tfds" it is the directory that contains all prepared data sets.
+        train, val: names of the splits (for "folder", its subfolders), or slices of them: "train[:99%]",
+            "train[50_000:]". "tfds" slices in record order; all other sources slice each class in proportion.
+        image_key, label_key: the features ("tfds") or columns ("hf") with the picture and its class; "csv" uses only
+            `label_key`.
+        fraction, fraction_seed: fraction of the training split to train on, the same for every class. With the same
+            seed, a smaller fraction is a subset of a larger one.
+        threads: reader threads per process; affects speed, never the batches.
+        cache_mb: a split whose decoded pictures fit in this many MiB is decoded once and kept in memory.
+        crop: how training pictures are cropped: "central", as in evaluation; "random", the same size at a random
+            position; "random_resized", a random area and aspect ratio (Szegedy et al., 2015), resized to the input.
+        crop_scale, crop_ratio: range of the "random_resized" crop's area over the picture's, and of its width over its
+            height.
+        crop_fraction: size of the central and random crops, relative to the largest crop with the model's aspect
+            ratio. A central crop keeps a picture that already has the model's size whole.
+        max_bad: fraction of a split's pictures that may be unreadable before a run stops; training replaces each with
+            the next one.
+        examples, classes: number of training pictures and of classes; `vit_jax.preflight.check` uses them on machines
+            without the data.
     """
 
     where: ClassVar[str] = "config.data"
@@ -62,22 +65,22 @@ class Data(Section):
         for name in ("crop_scale", "crop_ratio"):
             low, high = getattr(self, name)
             if low > high:
-                raise InputError(f"config.data.{name}={(low, high)}: must be (low, high), low not above high")
+                raise InputError(f"config.data.{name}={(low, high)}: must be (low, high) with low <= high")
 
 
 @dataclass(frozen=True)
 class Augment(Section):
-    """Augmentation of whole batches inside the jitted step.
+    """Augmentation of whole batches, inside the jitted step.
 
     Attributes:
         flip: mirror left to right with probability 1/2.
-        shift: move by up to this many pixels each way, edges repeated.
-        randaugment: (layers, magnitude) of Cubuk et al. (2020), such as (2, 9); no layers turn it off.
+        shift: shift by up to this many pixels in each direction, repeating the edge pixels.
+        randaugment: (layers, magnitude) of Cubuk et al. (2020), such as (2, 9); 0 layers turns it off.
         color_jitter: largest relative change of brightness, contrast and saturation; 0 turns it off.
-        erasing: probability that a rectangle of a picture is erased (Zhong et al., 2020); 0 turns it off.
+        erasing: probability of erasing a rectangle of a picture (Zhong et al., 2020); 0 turns it off.
         mixup: alpha of the Beta distribution of Zhang et al. (2018); 0 turns it off.
-        cutmix: alpha of the Beta distribution of Yun et al. (2019); 0 turns it off. Beside mixup, each batch
-            takes one of the two by chance.
+        cutmix: alpha of the Beta distribution of Yun et al. (2019); 0 turns it off. With mixup also on, each batch
+            gets one of the two at random.
     """
 
     where: ClassVar[str] = "config.augment"

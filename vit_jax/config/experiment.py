@@ -1,4 +1,4 @@
-"""One experiment: a typed, frozen dataclass that states independent facts. What follows from them is computed later."""
+"""The config of one experiment: a typed, frozen dataclass of independent settings. Derived values are not stored."""
 
 import dataclasses
 import types
@@ -19,10 +19,10 @@ Ramp = Annotated[str, Duration(zero=True)]
 
 @dataclass(frozen=True)
 class MeshShape(Section):
-    """How the devices are arranged.
+    """The shape of the device mesh.
 
     Attributes:
-        data, fsdp, tensor: devices along each axis; one -1 takes the rest.
+        data, fsdp, tensor: number of devices along each axis; a single -1 takes all that remain.
     """
 
     where: ClassVar[str] = "config.mesh"
@@ -34,12 +34,13 @@ class MeshShape(Section):
 
 @dataclass(frozen=True)
 class Evaluation(Section):
-    """One evaluation during training; its metrics are written as "NAME/accuracy" and the like.
+    """One evaluation during training; its name prefixes its metrics, as in "NAME/accuracy".
 
     Attributes:
-        evaluator: a name of `vit_jax.evaluators.EVALUATORS`; None: the task's own.
-        source, path, split: as `data.name`, `data.path` and `data.val`, from which they come where they are None.
-        every: time between two evaluations; None: `eval_every`.
+        evaluator: a name from `vit_jax.evaluators.EVALUATORS`; None: the task's default.
+        source, path, split: replace `data.name`, `data.path` and `data.val`; None: not replaced. With `source` set,
+            `data.path` is not used.
+        every: interval between evaluations; None: `eval_every`.
     """
 
     where: ClassVar[str] = "config.evaluators"
@@ -56,30 +57,30 @@ class Config(Section):
     """One experiment.
 
     Attributes:
-        init: weights to start from, whatever `vit_jax.load` takes: a path, "https://", "gs://", "hf://org/name" or a
-            run directory; None: drawn from the seed. `model.name` must be theirs ("custom/16" leaves the sizes to
-            them), and the rest of the architecture is, wherever `model` has its defaults. Positions are resized to
-            `image_size`; the head is new, of zeros, unless they are a run of the same classes. They are opened once: a
-            run with a checkpoint needs them no more.
-        batch: pictures in the global batch of a step.
-        accumulate: parts that a batch is cut into, done one after the other to save memory; the update is that of the
-            whole batch, but dropout and stochastic depth draw anew for each part.
-        image_size: height and width, pixels.
+        init: weights to start from, in any form that `vit_jax.load` accepts: a path, "https://", "gs://",
+            "hf://org/name" or a run directory; None: random, from `seed`. `model.name` must match the weights
+            ("custom/16" takes their sizes); other `model` keys left at their defaults are taken from them. Positions
+            are resized to `image_size`; the head is new and zero, unless the weights are a run with the same classes.
+            The weights are read once: a run with a checkpoint no longer needs them.
+        batch: number of pictures in the global batch of a step.
+        accumulate: number of parts that a batch is split into, processed in sequence to save memory. The update is
+            that of the whole batch, but each part has its own draws of dropout and stochastic depth.
+        image_size: height and width in pixels; one number for a square.
         total, warmup, cooldown, log_every, eval_every, save_every: durations with a unit: "100st" steps, "90ep"
-            epochs, "1_000_000ex" pictures, "5%" of the total. The learning rate rises over the warm-up, and falls to 0
-            over the cooldown, in a line.
-        keep: how many of the newest checkpoints stay.
-        keep_best: a metric by which the best checkpoint of an evaluated step stays too: the highest, or the lowest
-            if its name ends in "loss"; "auto": the one that the task names, such as "val/accuracy"; None: none stays.
-        task: what the model is trained for, a name of `vit_jax.tasks.TASKS`.
-        loss: cross-entropy over the classes, or one for each class against all others ("sigmoid"; summed over the
-            classes, as in Beyer et al., 2020).
-        label_smoothing: part of a target that is spread over all classes (Szegedy et al., 2016).
-        ema: decay per step of a moving average of the parameters, which then is what is evaluated and
-            loaded; in step k it is at most (1 + k) / (10 + k). None: no average.
-        max_skipped: updates that may be left out, because the loss or the gradient is not finite, before the run stops.
-        evaluators: what is evaluated during training: {name: evaluation}, such as {"val": {"split": "test"}}; names of
-            `vit_jax.evaluators.EVALUATORS` stand for evaluations on `data.val` called "val"; None: the task's own.
+            epochs, "1_000_000ex" pictures, "5%" of the total. The learning rate rises linearly over the warm-up and
+            falls linearly to 0 over the cooldown.
+        keep: number of newest checkpoints to keep.
+        keep_best: metric by which the best checkpoint of an evaluated step is also kept: the highest value, or the
+            lowest if the name ends in "loss"; "auto": the task's choice, such as "val/accuracy"; None: not kept.
+        task: what the model is trained for, a name from `vit_jax.tasks.TASKS`.
+        loss: cross-entropy over the classes ("softmax"), or of each class against the rest, summed over the classes
+            ("sigmoid"; Beyer et al., 2020).
+        label_smoothing: fraction of a target that is spread over all classes (Szegedy et al., 2016).
+        ema: decay per step of a moving average of the parameters, which replaces them when evaluating and loading; in
+            step k it is at most (1 + k) / (10 + k). None: no average.
+        max_skipped: number of updates with a non-finite loss or gradient that may be skipped before the run stops.
+        evaluators: evaluations during training: {name: evaluation}, such as {"val": {"split": "test"}}, or names from
+            `vit_jax.evaluators.EVALUATORS`, which all evaluate `data.val` as "val"; None: the task's default.
     """
 
     seed: Seed = 0
@@ -112,16 +113,20 @@ class Config(Section):
         super().__post_init__()
         if self.augment.shift >= min(self.height_width()):
             raise InputError(f"config.augment.shift={self.augment.shift}: must be below image_size={self.image_size}")
+        for name, _ in self.evaluations():
+            if name in ("train", "data") or not name.isidentifier():
+                raise InputError(f"config.evaluators: {name!r} can't be a name: use a word, but not 'train' or 'data'")
 
     def height_width(self) -> tuple[int, int]:
         """Return `image_size` as (height, width)."""
         return height_width(self.image_size)
 
     def evaluations(self) -> list[tuple[str, Evaluation]]:
-        """Return the evaluations of a run with their names; several may share one."""
+        """Return the evaluations of a run with their names; several may share a name."""
         if isinstance(self.evaluators, dict):
             return list(self.evaluators.items())
-        return [("val", Evaluation(evaluator)) for evaluator in self.evaluators or (None,)]
+        names = (None,) if self.evaluators is None else self.evaluators
+        return [("val", Evaluation(name)) for name in names]
 
     def model_facts(self, num_classes: int) -> dict[str, Any]:
         """Return the arguments of `vit_jax.models.build_model`."""
@@ -129,7 +134,7 @@ class Config(Section):
         return {"config": self.model, "num_classes": num_classes, "image_size": size, "channels": self.channels}
 
 
-# What may change when a run is continued: it alters how the run is computed and watched, never what is learned.
+# Keys that may change when a run is resumed: they affect how it is computed and monitored, never what is learned.
 RUNTIME_KEYS = (
     *("mesh", "accumulate", "model.remat", "model.unroll", "model.attention", "keep", "keep_best", "max_skipped"),
     "evaluators",
@@ -148,7 +153,7 @@ def parse_duration(text: str, where: str) -> tuple[float, str]:
 
 
 def parse_arg(arg: str | None, **defaults) -> types.SimpleNamespace:
-    """Read a config file's argument, "model=mu/4,debug": each value takes the type of its default."""
+    """Parse a config file's argument, such as "model=mu/4,debug"; each value gets the type of its default."""
     values = dict(defaults)
     for item in filter(None, (arg or "").split(",")):
         key, equals, text = item.partition("=")
@@ -166,8 +171,8 @@ def from_dict(values: dict[str, Any]) -> Config:
 
 
 def differences(old: Config, new: Config) -> list[str]:
-    """List `key: old -> new` for every key that decides what a run computes."""
-    # Dropout and stochastic depth draw anew for each part of a batch.
+    """List `key: old -> new` for every changed key that affects what a run learns."""
+    # Each part of a batch has its own draws of dropout and stochastic depth.
     draws = old.model.dropout > 0 or old.model.drop_path > 0
     free = tuple(key for key in RUNTIME_KEYS if not (draws and key == "accumulate"))
     old, new = (flatten(dataclasses.asdict(config)) for config in (old, new))
@@ -179,7 +184,7 @@ def differences(old: Config, new: Config) -> list[str]:
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return {"data.name": ..., "batch": ...} for a config as nested dicts."""
+    """Flatten a config given as nested dicts to {"data.name": ..., "batch": ...}."""
     flat = {}
     for key, value in values.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}

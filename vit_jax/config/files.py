@@ -1,4 +1,4 @@
-"""Config files and the command line: where a `ConfigDict` and `--config.KEY=VALUE` end and a `Config` begins."""
+"""Builds a `Config` from a config file's `ConfigDict` and `--config.KEY=VALUE` arguments."""
 
 import dataclasses
 import importlib.util
@@ -17,11 +17,11 @@ def load_config(spec: str, overrides: dict[str, str] | None = None) -> Config:
     """Run the config file `path.py[:arg]` and apply overrides such as {"optim.lr": "3e-4"}.
 
     Raises:
-        InputError: no such file, an error inside it, an unknown key or a value of the wrong type.
+        InputError: the file is missing or fails, a key is unknown, or a value has the wrong type.
     """
     path, _, arg = spec.partition(":")
     if not os.path.isfile(path):
-        raise InputError(f"config file {path!r} does not exist; see configs/README.md for those there are")
+        raise InputError(f"config file {path!r} does not exist; see configs/README.md for a list")
     try:
         module_spec = importlib.util.spec_from_file_location("vit_jax_config", path)
         if module_spec is None:
@@ -49,7 +49,7 @@ def parse_overrides(arguments: list[str]) -> dict[str, str]:
     for argument in arguments:
         option, equals, value = argument.partition("=")
         if not option.startswith("--config."):
-            raise InputError(f"argument {argument!r} is unknown; a key of the config is set by --config.KEY=VALUE")
+            raise InputError(f"argument {argument!r} is unknown; set config keys with --config.KEY=VALUE")
         if not equals:
             raise InputError(f"argument {argument!r} has no value; write {option}=VALUE")
         overrides[option.removeprefix("--config.")] = value
@@ -57,7 +57,7 @@ def parse_overrides(arguments: list[str]) -> dict[str, str]:
 
 
 def override(config: Config, overrides: dict[str, str]) -> Config:
-    """Return the config with some keys set, such as {"data.path": "pictures"}."""
+    """Return the config with overrides such as {"data.path": "pictures"}."""
     values = dataclasses.asdict(config)
     for key, text in overrides.items():
         _set(values, key, literal(text))

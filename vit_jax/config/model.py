@@ -1,4 +1,4 @@
-"""What a model is: one flat, frozen dataclass, from which every model is built and that weight files are read into."""
+"""The model config: one flat, frozen dataclass, used to build models and to describe weight files."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -10,42 +10,42 @@ from vit_jax.errors import InputError
 
 @dataclass(frozen=True)
 class Model(Section):
-    """A Vision Transformer, hybrid or ResNet by name; what is None comes from the table of sizes.
+    """A Vision Transformer, hybrid or ResNet, chosen by name; a size that is None comes from the table of sizes.
 
     Attributes:
-        name: size `/` patch, such as "S/16"; "R50+B/16" is a hybrid, "BiT-R50x1" a ResNet; "custom/16" has no sizes.
-        patch: side, in pixels of the picture, of what one token covers.
-        resnet: units in each stage of a hybrid's or BiT's ResNet; () is its root alone, None a pure ViT.
-        resnet_width: channels of the ResNet's root; 64 times the width factor.
-        pool: what the head reads: the class token, the mean over the patches ("gap"), multi-head attention pooling
-            over the patches ("map"; Zhai et al., 2022), or every token by itself ("none").
-        pool_norm: the last norm comes before pooling, or after it (timm's `fc_norm`).
-        class_token: whether there is one; None: when the head reads it.
-        registers: tokens that take part and are not read (Darcet et al., 2024).
+        name: size/patch, such as "S/16"; "R50+B/16" is a hybrid, "BiT-R50x1" a ResNet; "custom/16" has no sizes.
+        patch: side of the square that one token covers, in pixels of the picture.
+        resnet: number of units in each stage of a hybrid's or BiT's ResNet; () is the root alone, None a pure ViT.
+        resnet_width: channels of the ResNet's root: 64 times the width factor.
+        pool: what the head reads: the class token ("token"), the mean over the patches ("gap"), multi-head attention
+            pooling over the patches ("map"; Zhai et al., 2022), or every token separately ("none").
+        pool_norm: whether the last norm comes before or after pooling ("after" is timm's `fc_norm`).
+        class_token: whether there is a class token; None: only if the head reads it.
+        registers: number of extra tokens that attend and are attended to, but are not read (Darcet et al., 2024).
         representation: width of a tanh layer before the head (the `pre_logits` of ImageNet-21k weights).
-        position: learned per patch, as halves per row and per column ("learned2d"), as an attention bias per head
+        position: learned per patch, learned as halves per row and per column ("learned2d"), an attention bias per head
             and 2-D offset ("relative"), fixed 2-D sine-cosine, or none (Dosovitskiy et al., 2021, appendix D.4).
-        position_at: added once before the blocks ("stem"), or before every block: each its own, or one shared. A
-            relative bias acts in every block: shared, unless "blocks" gives each its own.
-        prefix_position: whether class and register tokens have learned positions of their own.
-        resample: how positions follow pictures of another size: corners aligned, or antialiased.
-        gelu: the tanh approximation, as in JAX code bases, or the exact one, as in PyTorch's.
+        position_at: where positions are added: once before the blocks ("stem"), or before every block, separate
+            for each ("blocks") or shared. A relative bias acts in every block, and is shared unless this is "blocks".
+        prefix_position: whether class and register tokens have their own learned positions.
+        resample: how positions are resized for other image sizes: "bilinear" aligns corners, "bicubic" antialiases.
+        gelu: the tanh approximation, as in JAX code bases, or the exact function, as in PyTorch.
         norm_eps: added to the variance in every LayerNorm.
         layer_scale: initial factor of each residual branch, learned per channel (Touvron et al., 2021); None: none.
-        qk_norm: normalise queries and keys (Dehghani et al., 2023).
+        qk_norm: normalize queries and keys (Dehghani et al., 2023).
         dropout: rate after the position embedding and in every MLP and attention output.
-        drop_path: stochastic depth, the rate at the last block; it grows linearly from 0 at the first.
-        drop_path_subset: a branch is computed for the pictures that keep it and no others, so that what is dropped
-            costs nothing (Oquab et al., 2024). Then every block has the rate `drop_path`, and of every 16 pictures
-            of a batch, in its order, exactly so many are dropped as comes nearest to it.
+        drop_path: rate of stochastic depth at the last block; it grows linearly from 0 at the first.
+        drop_path_subset: compute each residual branch only for the pictures that keep it, so that dropped ones cost
+            nothing (Oquab et al., 2024). Every block then has the rate `drop_path`, rounded to a fixed number of
+            dropped pictures in each group of 16 consecutive pictures of a batch.
         head_bias: initial bias of the head; -10 for the sigmoid loss over many classes, as in Steiner et al. (2022).
-        attention: how it is computed; "auto": fused by cuDNN on GPUs in half precision where that runs, else by XLA.
-        dtype: of the computation; parameters are float32 always. "auto": bfloat16 on accelerators, float32 on CPU.
-        remat: what the backward pass computes again, not to store it: what is cheap in a block, so that the outputs of
-            its linear layers and attention remain ("none"; the fastest), or everything in it ("full"; the smallest).
-            Changes memory and speed, results by rounding.
-        unroll: how many blocks one iteration of the scan over depth holds; None: all when training on GPUs without
-            `fsdp`, else 1. Changes speed, memory and the time to compile, results by rounding.
+        attention: implementation; "auto": fused by cuDNN on GPUs in half precision where supported, else XLA.
+        dtype: dtype of the computation; parameters are always float32. "auto": bfloat16 on accelerators, else float32.
+        remat: what the backward pass recomputes instead of storing: only the cheap operations, keeping the outputs of
+            linear layers and attention ("none"; fastest), or everything in a block ("full"; least memory). Affects
+            memory and speed; results differ only by rounding.
+        unroll: number of blocks per iteration of the scan over depth; None: all when training on GPUs without `fsdp`,
+            else 1. Affects speed, memory and compile time; results differ only by rounding.
     """
 
     where: ClassVar[str] = "model"
@@ -82,10 +82,10 @@ class Model(Section):
 
 
 def height_width(image_size: int | tuple[int, int]) -> tuple[int, int]:
-    """Return an image size, one int for a square, as (height, width).
+    """Return an image size, an int for a square or (height, width), as (height, width).
 
     Raises:
-        InputError: it is neither, or not positive.
+        InputError: it is neither, or a side is not positive.
     """
     sides = (image_size, image_size) if isinstance(image_size, int) else image_size
     if not isinstance(sides, (tuple, list)) or len(sides) != 2 or any(type(x) is not int or x < 1 for x in sides):

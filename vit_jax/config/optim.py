@@ -1,4 +1,4 @@
-"""The keys of an experiment's optimizer."""
+"""The optimizer config."""
 
 import re
 from dataclasses import dataclass
@@ -15,21 +15,21 @@ class Optim(Section):
 
     Attributes:
         name: all from Optax; "adafactor" as in Zhai et al. (2022); "muon" for the matrices of the encoder and of a
-            ResNet, AdamW for the rest, with updates of one size (Liu et al., 2025), so that both take one rate.
-        lr: the peak, reached after `Config.warmup`.
-        schedule: after the warm-up: to 0 as half a cosine or a line; as 1/sqrt(1 + steps / timescale) (Zhai et al.,
-            2022); or not at all. `Config.cooldown` brings the last two to 0.
-        timescale: of "rsqrt", a duration.
-        lr_mults: (pattern, factor) of the learning rate; the first regular expression that matches the whole name of
-            a parameter decides, and none means 1. Factor 0 freezes: no gradient, no state, no decay.
-        layer_decay: the learning rate of each layer over that of the next (Clark et al., 2020; Bao et al., 2022):
-            the embedding is layer 0, block i layer i + 1, the last norm and the head have the full rate.
-        weight_decay: decoupled (Loshchilov & Hutter, 2019), multiplied by the parameter's learning rate.
-        decay: (pattern, factor) of the weight decay, read as `lr_mults`, but none means 0.
-        clip: global gradient norm above which gradients are scaled down; None turns it off.
-        momentum_dtype: of the first moment, whatever the optimizer; the second is float32.
-        b1, b2, eps: of AdamW, and b1, b2 of Lion; b2 None: 0.999, and 0.99 for Lion.
-        momentum: of SGD, Adafactor and Muon; None: 0.9, and 0.95 for Muon.
+            ResNet, with AdamW for the rest and updates scaled alike, so that one rate suits both (Liu et al., 2025).
+        lr: peak learning rate, reached after `Config.warmup`.
+        schedule: decay after the warm-up: to 0 along a half cosine or a line; 1/sqrt(1 + steps / timescale) ("rsqrt";
+            Zhai et al., 2022); or none ("constant"). `Config.cooldown` brings the last two to 0.
+        timescale: timescale of the "rsqrt" schedule, a duration.
+        lr_mults: (pattern, factor) pairs for the learning rate. The first regular expression that matches the full
+            name of a parameter applies; without a match the factor is 1. Factor 0 freezes: no gradient, state or decay.
+        layer_decay: ratio of each layer's learning rate to the next layer's (Clark et al., 2020; Bao et al., 2022). The
+            embedding is layer 0, block i is layer i + 1; the last norm and the head have the full rate.
+        weight_decay: decoupled weight decay (Loshchilov & Hutter, 2019), multiplied by the parameter's learning rate.
+        decay: (pattern, factor) pairs for the weight decay, matched like `lr_mults`; without a match the factor is 0.
+        clip: global gradient norm above which gradients are scaled down; None: no clipping.
+        momentum_dtype: dtype of the first moment, for every optimizer; the second moment is float32.
+        b1, b2, eps: for AdamW; Lion uses b1 and b2. None for b2: 0.999, or 0.99 for Lion.
+        momentum: for SGD, Adafactor and Muon; None: 0.9, or 0.95 for Muon.
     """
 
     where: ClassVar[str] = "config.optim"
@@ -56,4 +56,4 @@ class Optim(Section):
                 try:
                     re.compile(pattern)
                 except re.error as error:
-                    raise InputError(f"config.optim.{name}: {pattern!r} is no regular expression ({error})") from error
+                    raise InputError(f"config.optim.{name}: {pattern!r} is not a valid pattern ({error})") from error

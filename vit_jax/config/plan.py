@@ -1,4 +1,4 @@
-"""The durations of a config in steps."""
+"""The durations of a config, converted to steps."""
 
 import math
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from vit_jax.config.ranges import parse_duration
 
 @dataclass(frozen=True)
 class Plan:
-    """How long a run is, in steps, and when what is due.
+    """The length of a run and the intervals of its events, in steps.
 
     Attributes:
-        batch, examples: pictures in a step, and in an epoch.
-        evaluations: steps between two evaluations, by name.
+        batch, examples: number of pictures per step, and per epoch.
+        evaluations: steps between evaluations, by name.
     """
 
     batch: int
@@ -27,16 +27,16 @@ class Plan:
     evaluations: dict[str, int]
 
     def due(self, step: int, *every: int) -> bool:
-        """Return whether anything done every so many steps, and at the end, is due at `step`."""
+        """Return whether `step` is the last step, or a multiple of any of the intervals."""
         return any(step % number == 0 for number in every) or step == self.total
 
     def evaluates(self, step: int, name: str | None = None) -> bool:
-        """Return whether an evaluation, by name, or any of them is due at `step`."""
+        """Return whether the named evaluation is due at `step`; without a name, whether any is."""
         return self.due(step, *(self.evaluations.values() if name is None else (self.evaluations[name],)))
 
 
 def make_plan(config: Config, examples: int) -> Plan:
-    """Return the plan for a training split of `examples` pictures; what is longer than the run is as long as it."""
+    """Return the plan for a training split of `examples` pictures; warm-up and cooldown never exceed the run."""
 
     def steps(text: str, total: int, least: int) -> int:
         value, unit = parse_duration(text)

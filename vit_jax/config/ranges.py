@@ -1,4 +1,4 @@
-"""The ranges of a config's values: declared with each key, checked when a config is made, printed in the reference."""
+"""Ranges of config values: declared with each key, checked on construction, and printed in the reference."""
 
 import math
 import re
@@ -6,7 +6,7 @@ from typing import Annotated
 
 
 class Range:
-    """An interval such as "[0, 1)"; a round bracket excludes its end, and what is not finite is never inside."""
+    """An interval such as "[0, 1)"; a parenthesis excludes its end, and non-finite values are never inside."""
 
     def __init__(self, text: str):
         opening, low, high, closing = re.fullmatch(r"([\[(])(\S+), (\S+)([\])])", text).groups()
@@ -29,8 +29,8 @@ class Duration:
     """A number with a unit: "100st" steps, "90ep" epochs, "1_000ex" pictures, "5%" of the run.
 
     Args:
-        zero: it may be 0.
-        percent: it may be a percentage, of at most 100.
+        zero: whether 0 is allowed.
+        percent: whether a percentage is allowed, at most 100.
     """
 
     def __init__(self, *, zero: bool = False, percent: bool = True):
@@ -53,12 +53,12 @@ _DURATION = re.compile(r"(\d[\d_]*\.?\d*)(st|ep|ex|%)")
 
 
 def parse_duration(text: str) -> tuple[float, str]:
-    """Split the text of a duration, "90ep", into (90.0, "ep")."""
+    """Split a duration such as "90ep" into (90.0, "ep")."""
     number, unit = _DURATION.fullmatch(text).groups()
     return float(number), unit
 
 
-# What several keys share.
+# Types shared by several keys.
 Count = Annotated[int, Range("[1, inf)")]
 Seed = Annotated[int, Range("[0, 4294967296)")]
 Pixels = Annotated[int, Range("[1, 8192]")]

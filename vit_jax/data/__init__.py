@@ -1,4 +1,4 @@
-"""Data: sources of pictures, and batches of them as a function of the step."""
+"""Data: sources of pictures, and batches as a function of the step."""
 
 from vit_jax.data.pipeline import eval_batches, prepare, train_batches
 from vit_jax.data.sources import SOURCES, ArraySource, Record, Source, open_sources, open_split, open_train

@@ -20,7 +20,7 @@ def flip(key: Key[Array, ""], images: Images) -> Images:
 
 
 def shift(key: Key[Array, ""], images: Images, pixels: int) -> Images:
-    """Move each picture by up to `pixels` each way, edges repeated."""
+    """Shift each picture by up to `pixels` in each direction, repeating the edge pixels."""
     padded = jnp.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)), mode="edge")
     offsets = jax.random.randint(key, (images.shape[0], 2), 0, 2 * pixels + 1)
 
@@ -31,12 +31,9 @@ def shift(key: Key[Array, ""], images: Images, pixels: int) -> Images:
 
 
 def mixup(key: Key[Array, ""], images: Images, targets: Targets, alpha: float) -> tuple[Images, Targets]:
-    """Blend each picture and its target with those of the next in the batch, a Beta(alpha, alpha) part each.
-
-    Zhang et al. (2018).
-    """
+    """Blend each picture and its target with a neighbor's, by a Beta(alpha, alpha) weight (Zhang et al., 2018)."""
     weight = jax.random.beta(key, alpha, alpha, (images.shape[0],))
-    weight = jnp.maximum(weight, 1 - weight)  # The picture itself outweighs its partner.
+    weight = jnp.maximum(weight, 1 - weight)  # Each picture outweighs its partner.
 
     def blend(x):
         w = weight.reshape(-1, *(1,) * (x.ndim - 1))
@@ -46,9 +43,9 @@ def mixup(key: Key[Array, ""], images: Images, targets: Targets, alpha: float) -
 
 
 def cutmix(key: Key[Array, ""], images: Images, targets: Targets, alpha: float) -> tuple[Images, Targets]:
-    """Paste a box of the next picture in the batch, its area drawn from Beta(alpha, alpha) (Yun et al., 2019).
+    """Paste in a box of a neighbor in the batch, with its area drawn from Beta(alpha, alpha) (Yun et al., 2019).
 
-    Targets are weighted by the area that is really covered.
+    Targets are weighted by the area actually covered.
     """
     part_key, centre_key = jax.random.split(key)
     number, height, width, _ = images.shape
@@ -61,9 +58,9 @@ def cutmix(key: Key[Array, ""], images: Images, targets: Targets, alpha: float) 
 
 
 def erasing(key: Key[Array, ""], images: Images, probability: float) -> Images:
-    """Fill a rectangle of each picture with noise, with some probability (Zhong et al., 2020).
+    """Fill a rectangle of each picture with noise, with the given probability (Zhong et al., 2020).
 
-    It covers 1/50 to 1/3 of the picture, its height over its width is 0.3 to 3.3.
+    It covers 1/50 to 1/3 of the picture; its height over its width is 0.3 to 3.3.
     """
     chosen_key, area_key, ratio_key, corner_key, noise_key = jax.random.split(key, 5)
     number, height, width, _ = images.shape
@@ -80,7 +77,7 @@ def erasing(key: Key[Array, ""], images: Images, probability: float) -> Images:
 def _boxes(
     corner: Float[Array, "batch 2"], size: Float[Array, "batch 2"], height: int, width: int
 ) -> Bool[Array, "batch height width 1"]:
-    # The pixels whose middle lies in a box, both in parts of the picture's height and width.
+    # The pixels whose center is inside a box; boxes are in fractions of the picture's height and width.
     rows, columns = (jnp.arange(height) + 0.5) / height, (jnp.arange(width) + 0.5) / width
     end = corner + size
     in_rows = (rows >= corner[:, :1]) & (rows < end[:, :1])
@@ -89,9 +86,9 @@ def _boxes(
 
 
 def color_jitter(key: Key[Array, ""], images: Images, strength: float) -> Images:
-    """Change brightness, contrast and saturation of each picture by factors in 1 +- `strength`, in this order.
+    """Scale brightness, contrast and saturation of each picture, in this order, by factors in 1 +- `strength`.
 
-    The colour augmentation of Krizhevsky et al. (2012)'s successors; as in Chen et al. (2020), without hue.
+    The color augmentation that followed Krizhevsky et al. (2012); as in Chen et al. (2020), but without hue.
     """
     for change, change_key in zip((brightness, contrast, saturation), jax.random.split(key, 3), strict=True):
         factors = jax.random.uniform(change_key, images.shape[:1], minval=1 - strength, maxval=1 + strength)
@@ -100,9 +97,9 @@ def color_jitter(key: Key[Array, ""], images: Images, strength: float) -> Images
 
 
 def augment(key: Key[Array, ""], images: Images, targets: Targets, config: Augment) -> tuple[Images, Targets]:
-    """Apply what the config asks for: flip, shift, RandAugment, colour jitter, erasing, then mixup or cutmix.
+    """Apply the configured augmentations: flip, shift, RandAugment, color jitter, erasing, then mixup or cutmix.
 
-    Where the config asks for both of the last, a batch takes either with probability 1/2 (Touvron et al., 2021).
+    With both mixup and cutmix, each batch uses either with probability 1/2 (Touvron et al., 2021).
     """
     keys = jax.random.split(key, 8)
     if config.flip:

@@ -1,4 +1,4 @@
-"""Pictures that can't be read: replaced, counted, named once, and too many of them the end of a run."""
+"""Unreadable pictures: each is replaced and logged once; too many of them stop the run."""
 
 from collections.abc import Mapping
 
@@ -10,17 +10,17 @@ SHOWN = 20
 
 
 class BadPictures:
-    """The bad pictures of one split that this process has met, by index, and how many it can bear."""
+    """The unreadable pictures that this process found in one split; at most a fraction `max_bad` is tolerated."""
 
     def __init__(self, number: int, max_bad: float):
         self.number, self.max_bad = number, max_bad
         self._reported: dict[int, str] = {}
 
     def report(self, found: Mapping[int, str]) -> None:
-        """Name those not met before in the log.
+        """Log the pictures in `found` that are new.
 
         Raises:
-            InputError: they are more than `max_bad` allows, with the list.
+            InputError: there are more in total than `max_bad` allows; the message lists them.
         """
         new = {index: reason for index, reason in sorted(found.items()) if index not in self._reported}
         self._reported |= new
@@ -29,7 +29,7 @@ class BadPictures:
             tqdm.write(f"bad: {reason}")
 
     def check(self, found: Mapping[int, str]) -> None:
-        """Raise an `InputError` if these alone are more than `max_bad` allows, or all there are."""
+        """Raise an `InputError` if `found` alone is more than `max_bad` allows, or the whole split."""
         if len(found) <= self.max_bad * self.number and len(found) < self.number:
             return
         reasons = [reason for _, reason in sorted(found.items())]

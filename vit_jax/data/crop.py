@@ -1,4 +1,4 @@
-"""Which part of a picture is used: a box in the pixels of the upright picture, chosen from its size alone."""
+"""Crops: boxes in the pixels of the upright picture, chosen from its size alone."""
 
 import math
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from vit_jax.config import Config
 
 
 class Box(NamedTuple):
-    """A part of a picture, in pixels from its top left corner; central boxes may begin and end within a pixel."""
+    """A part of a picture, in pixels from its top left corner; central boxes may start and end within a pixel."""
 
     top: float
     left: float
@@ -18,15 +18,15 @@ class Box(NamedTuple):
     width: float
 
 
-# From the height and width of a picture to the part of it that is used.
+# Maps the height and width of a picture to the part that is used.
 Choose = Callable[[int, int], Box]
 
 
 def central(image_size: tuple[int, int], fraction: float) -> Choose:
-    """Return the crop of evaluation: `fraction` of the largest central box of the model's shape.
+    """Return the evaluation crop: `fraction` of the largest central box with the model's aspect ratio.
 
-    The same as resizing the shorter side to the model's size / `fraction` and cutting the centre out, as in the field
-    (256 to 224 pixels). A picture that has the model's size already is used whole.
+    Equivalent to the usual resize of the shorter side to the model's size / `fraction`, then a center crop (256 to
+    224 pixels). A picture that already has the model's size is used whole.
     """
 
     def choose(height: int, width: int) -> Box:
@@ -39,7 +39,7 @@ def central(image_size: tuple[int, int], fraction: float) -> Choose:
 
 
 def training(config: Config, epoch: int, index: int) -> Choose:
-    """Return the crop of a training picture, decided by (seed, epoch, index) and the picture's size alone."""
+    """Return the crop of a training picture, determined by (seed, epoch, index) and the picture's size alone."""
     if config.data.crop == "central":
         return central(config.height_width(), config.data.crop_fraction)
     rng = np.random.default_rng((config.seed, epoch, index))
@@ -62,9 +62,9 @@ def _random(rng: np.random.Generator, height: int, width: int, image_size: tuple
 def _random_resized(
     rng: np.random.Generator, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> Box:
-    # Szegedy et al. (2015): ten tries at an area and a shape that fit, then the largest central part of allowed shape.
+    # Szegedy et al. (2015): try ten areas and aspect ratios, else take the largest central box with an allowed ratio.
     low, high = math.log(ratio[0]), math.log(ratio[1])
-    draws = rng.random(40).tolist()  # One draw of all: each call costs as much as a whole try.
+    draws = rng.random(40).tolist()  # Drawn all at once: each call costs as much as a whole try.
     for area, shape, y, x in zip(draws[::4], draws[1::4], draws[2::4], draws[3::4], strict=True):
         area = (scale[0] + (scale[1] - scale[0]) * area) * height * width
         shape = math.exp(low + (high - low) * shape)

@@ -1,4 +1,4 @@
-"""From an encoded picture to uint8 pixels of the size the model takes."""
+"""Decodes pictures to uint8 pixels at the model's input size."""
 
 import io
 from pathlib import Path
@@ -15,7 +15,7 @@ MODES = {1: "L", 3: "RGB"}
 MAX_PIXELS = 100_000_000
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
-# Threads are the reader's: one picture, one thread.
+# The pipeline has its own threads, one per picture.
 cv2.setNumThreads(0)
 
 
@@ -31,18 +31,18 @@ def decode(
     fast: bool = False,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Return uint8 (height, width, channels): the part of the upright picture that `choose` picks, resized.
+    """Return uint8 (height, width, channels): the part of the upright picture that `choose` selects, resized.
 
-    Grey-scale, palette, alpha, CMYK and 16-bit pictures become RGB (or grey, for one channel); alpha is dropped. An
-    animation gives its first picture.
+    Grayscale, palette, alpha, CMYK and 16-bit pictures become RGB (or gray, for one channel); alpha is dropped. Only
+    the first frame of an animation is used.
 
     Args:
         picture: a file, its bytes, or uint8 pixels (height, width, 1 or 3).
-        fast: resize without a filter, as random crops are in the field; otherwise with an antialiasing one.
-        out: where the result may be put, which saves a copy.
+        fast: resize without an antialiasing filter, as is usual for random crops.
+        out: array that may receive the result, which saves a copy.
 
     Raises:
-        BadPictureError: it can't be decoded, or has more than 100 million pixels; a file is named.
+        BadPictureError: it can't be decoded, or has more than 100 million pixels; the message names the file, if any.
     """
     if isinstance(picture, np.ndarray):
         if picture.shape[-1] != channels:
@@ -55,7 +55,7 @@ def decode(
             try:
                 return _decode_jpeg(data, header, image_size, channels, choose, fast, out)
             except ValueError:
-                pass  # An odd kind of JPEG, or a damaged one: the general decoder decides.
+                pass  # An unusual or damaged JPEG: left to the general decoder.
         with Image.open(io.BytesIO(data)) as image:
             _check_size(*image.size)
             pixels = _pixels(ImageOps.exif_transpose(image), channels)
@@ -67,7 +67,7 @@ def decode(
         raise BadPictureError(f"{name} can't be read: {reason}") from error
 
 
-# What Pillow raises for damaged files of one format or another.
+# What Pillow raises for damaged files, depending on the format.
 _PILLOW_ERRORS = (
     OSError,
     SyntaxError,
@@ -86,9 +86,9 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _pixels(image: Image.Image, channels: int) -> np.ndarray:
-    if image.mode.startswith("I"):  # 16 bits, of which Pillow would clip all but the darkest.
+    if image.mode.startswith("I"):  # 16 bits: Pillow would clip all but the darkest values.
         image = Image.fromarray((np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8))
-    if image.mode == "P":  # Straight to RGB, transparency in a palette would be warned of.
+    if image.mode == "P":  # By way of RGBA, because Pillow warns about transparency in a palette.
         image = image.convert("RGBA")
     pixels = np.asarray(image.convert(MODES[channels]))
     return pixels.reshape(*pixels.shape[:2], channels)
@@ -108,7 +108,7 @@ def _decode_jpeg(
     height, width = (header.width, header.height) if transposed else (header.height, header.width)
     top, left, box_height, box_width = choose(height, width)
     shrink = min(box_height / image_size[0], box_width / image_size[1])
-    # The box and the size as stored: turned back, last turn first.
+    # Map the box and the size to stored pixels: undo the turns, last one first.
     top = height - top - box_height if upside_down else top
     left = width - left - box_width if mirrored else left
     box = Box(left, top, box_width, box_height) if transposed else Box(top, left, box_height, box_width)
@@ -132,11 +132,11 @@ def _resize(
     if pixels.shape[:2] == image_size and box == (0, 0, height, width):
         return pixels
     if fast:
-        # Halves go up, not to even: wherever the picture was cut, the same pixels are used.
+        # Round half up, not to even, so that the same pixels are used wherever the picture was cut.
         top, left = int(box.top + 0.5), int(box.left + 0.5)
         part = pixels[top : top + max(1, round(box.height)), left : left + max(1, round(box.width))]
         factor = int(min(part.shape[0] / image_size[0], part.shape[1] / image_size[1]))
-        if factor >= 2:  # Two pixels a side are all that linear interpolation looks at.
+        if factor >= 2:  # Linear interpolation reads only two pixels per axis.
             small = (part.shape[1] // factor, part.shape[0] // factor)
             part = cv2.resize(part[: small[1] * factor, : small[0] * factor], small, interpolation=cv2.INTER_AREA)
         resized = cv2.resize(part, image_size[::-1], out, interpolation=cv2.INTER_LINEAR)

@@ -1,10 +1,9 @@
-"""The fast path: of a JPEG, only the blocks and the resolution that a crop needs are decoded.
+"""Fast JPEG decoding: only the blocks and the resolution that a crop needs.
 
-Most of the time of a JPEG goes into entropy decoding, row by row from the top. A file whose header gives a smaller
-height is decoded to that height, which saves what lies below the crop. Between restart markers, which
-`scripts/prepare_data.py` writes after every block, decoding can begin anywhere: only the blocks that touch the crop are
-put together as a smaller JPEG. A crop that is at least twice as large as the model's input is decoded at 1/2, 3/8, 1/4
-or 1/8 of its size.
+Most of the time goes into entropy decoding, row by row from the top. A smaller height in the header makes the decoder
+stop below the crop. Decoding can start at any restart marker, and `scripts/prepare_data.py` writes one after every
+block: only the blocks that touch the crop are assembled into a smaller JPEG. A crop at least twice the model's input
+size is decoded at 1/2, 3/8, 1/4 or 1/8 of its size.
 """
 
 import math
@@ -17,11 +16,11 @@ from PIL import Image
 from vit_jax.data.crop import Box
 
 SOI, EOI, SOS, DRI, APP1 = b"\xff\xd8", b"\xff\xd9", 0xDA, 0xDD, 0xE1
-RESTART = 0xD0  # The first of eight markers, which take turns.
+RESTART = 0xD0  # The first of eight markers, used in rotation.
 SEQUENTIAL, PROGRESSIVE = (0xC0, 0xC1), 0xC2
 COLORSPACES = {1: "GRAY", 3: "RGB"}
 
-# EXIF orientation: how stored pixels become upright, as (transposed, then upside down, then mirrored).
+# The steps that turn stored pixels upright, by EXIF orientation: (transposed, then upside down, then mirrored).
 TURNS = {
     2: (False, False, True),
     3: (False, True, True),
@@ -35,16 +34,16 @@ UPRIGHT = (False, False, False)
 
 
 class Header(NamedTuple):
-    """What the bytes before the picture say.
+    """The header of a JPEG.
 
     Attributes:
         height, width: pixels as stored, before `turn`.
-        turn: what makes the stored pixels upright, see `TURNS`.
-        height_at: where the two bytes of the height lie, and after them those of the width; None where decoding can't
-            stop early.
-        segment: height and width, in pixels, of what lies between two restart markers; None where nothing of a row
-            lies between them.
-        coded_at: where the coded pixels begin.
+        turn: the steps that turn the stored pixels upright, see `TURNS`.
+        height_at: offset of the two bytes of the height, followed by those of the width; None if decoding can't stop
+            early.
+        segment: height and width, in pixels, of the area between two restart markers; None if there are no markers or
+            they don't divide each row evenly.
+        coded_at: offset of the coded pixels.
     """
 
     height: int
@@ -56,7 +55,7 @@ class Header(NamedTuple):
 
 
 def read_header(data: bytes) -> Header | None:
-    """Return the header of a whole JPEG in grey or colour; None for all else, which is left to a general decoder."""
+    """Return the header of a complete gray or color JPEG; None for all else, left to the general decoder."""
     if data[:2] != SOI:
         return None
     at, frame, turn, start, interval = 2, None, UPRIGHT, None, 0
@@ -71,7 +70,7 @@ def read_header(data: bytes) -> Header | None:
         elif marker == SOS:
             start = at
         at += 2 + int.from_bytes(data[at + 2 : body])
-    # Coded pixels never hold the marker of the end: a file without it is cut short.
+    # Coded pixels never contain the end marker: a file without it is truncated.
     if start is None or frame is None or data.rfind(EOI, start) < 0:
         return None
     marker, frame_at = frame
@@ -79,7 +78,7 @@ def read_header(data: bytes) -> Header | None:
     height, width = int.from_bytes(data[height_at : height_at + 2]), int.from_bytes(data[height_at + 2 : height_at + 4])
     if components not in COLORSPACES or not height or not width:
         return None
-    # Decoding can stop early where the rows of all colours follow each other in a single scan.
+    # Decoding can stop early only if a single scan has the rows of all color components.
     if marker not in SEQUENTIAL or data[start + 4] != components:
         return Header(height, width, turn, None, None, at)
     across, down = divmod(data[frame_at + 11], 16) if components == 3 else (1, 1)
@@ -93,14 +92,14 @@ def _read_turn(block: bytes) -> tuple[bool, bool, bool]:
     try:
         exif.load(block)
         return TURNS.get(exif.get(0x0112), UPRIGHT)
-    except Exception:  # Whatever is wrong with the block, the pixels are not.
+    except Exception:  # A broken EXIF block doesn't affect the pixels.
         return UPRIGHT
 
 
 def cut(data: bytes, header: Header, box: Box) -> tuple[bytes, Header, Box]:
-    """Return the JPEG of the segments that touch `box`, its header, and the box in it; or all as it is.
+    """Return a JPEG of the segments that touch `box`, its header, and the box in it; or the arguments unchanged.
 
-    The pixels decoded from it are the same as from the whole, where colours are not smoothed across blocks.
+    It decodes to the same pixels as the whole JPEG if chroma is not smoothed across blocks.
     """
     if header.segment is None:
         return data, header, box
@@ -109,11 +108,11 @@ def cut(data: bytes, header: Header, box: Box) -> tuple[bytes, Header, Box]:
     coded = np.frombuffer(data, np.uint8, offset=header.coded_at)[: data.rfind(EOI) + 2 - header.coded_at]
     ends = np.flatnonzero((coded[:-1] == 0xFF) & (coded[1:] >= RESTART))
     if len(ends) != down * across:
-        return data, header, box  # Damaged: the decoder decides what is left of it.
+        return data, header, box  # Damaged: the decoder recovers what it can.
     first, left = int(box.top) // height, int(box.left) // width
     last = min(down, -(-math.ceil(box.top + box.height) // height))
     right = min(across, -(-math.ceil(box.left + box.width) // width))
-    stops = (ends[right - 1 :: across] + 2)[first:last]  # Each row with the marker at its end.
+    stops = (ends[right - 1 :: across] + 2)[first:last]  # Each row includes its end marker.
     starts = np.append(-2, ends)[left::across][first:last] + 2
     part = np.concatenate([coded[start:stop] for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)])
     markers = np.flatnonzero((part[:-1] == 0xFF) & (part[1:] >= RESTART)) + 1
@@ -132,13 +131,13 @@ def decode_rows(
 ) -> np.ndarray:
     """Return uint8 (rows, columns, channels) of the stored picture from its top to at least row `bottom`.
 
-    Where `shrink`, the factor by which the caller will scale it down, is 2 or more, it may come smaller, by `shrink` at
-    the most: 1/2, 3/8, 1/4 or 1/8 of its size. With `fast` each 2 x 2 pixels may share their colour.
+    If `shrink`, the factor by which the caller will scale it down, is 2 or more, the result may be smaller, by at most
+    `shrink`: 1/2, 3/8, 1/4 or 1/8 of its size. With `fast`, each 2 x 2 pixels may share their color.
 
     Raises:
         ValueError: it can't be decoded.
     """
-    # Smooth colours look at the row of colour below, which stands for up to two rows.
+    # Smooth chroma upsampling reads the chroma row below, which covers up to two pixel rows.
     rows = min(header.height, math.ceil(bottom + 2 * max(shrink, 1)))
     if header.height_at is not None and rows < header.height:
         data = bytearray(data)
@@ -148,5 +147,5 @@ def decode_rows(
     smaller = {}
     if shrink >= 2:
         smaller = dict(min_height=math.ceil(rows / shrink), min_width=math.ceil(header.width / shrink), min_factor=2)
-    # The rows that are left over are "extraneous bytes", of which a strict decoder would complain.
+    # The remaining rows are "extraneous bytes", which a strict decoder would reject.
     return simplejpeg.decode_jpeg(data, COLORSPACES[channels], fastupsample=fast, strict=False, **smaller)

@@ -1,7 +1,7 @@
-"""Batches as a function of the step: (seed, step) alone decides which pictures a global batch holds, and their crops.
+"""Batches as a function of the step: (seed, step) alone determines the pictures of a global batch and their crops.
 
-A host reads the rows of the global batch that its devices need, whatever the number of hosts, and resuming at step k
-begins the sequence at k. A picture that can't be read is replaced by the next good one in the order of its epoch.
+Each host reads only the rows of the global batch that its devices need, for any number of hosts. Resuming at step k
+starts the sequence at k. An unreadable picture is replaced by the next good one in the order of its epoch.
 """
 
 import functools
@@ -22,7 +22,7 @@ from vit_jax.data.sources.source import ArraySource, Source, column_of
 from vit_jax.errors import InputError
 
 Batch = dict[str, np.ndarray]
-# Shape and dtype of one record's value, by name.
+# Shape and dtype of one record's value, by column name.
 Columns = Mapping[str, jax.ShapeDtypeStruct]
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ class DecodedSource(ArraySource):
     """A split in memory at the model's size.
 
     Attributes:
-        values: the columns, each an array with a row for each picture.
+        values: columns by name, each an array with one row per picture.
         bad: why a picture could not be read, by index.
     """
 
@@ -50,12 +50,12 @@ def prepare(
     train: bool = False,
     columns: Columns = LABEL,
 ) -> Source:
-    """Decode a split once and hold it in memory, with the columns named, if `config.data.cache_mb` has room for it.
+    """Decode a split once and keep it in memory, with the given columns, if it fits in `config.data.cache_mb`.
 
-    A split that is cropped at random for training is returned as it is.
+    A split with random crops for training is returned unchanged.
 
     Raises:
-        InputError: too many pictures can't be read.
+        InputError: a column is missing, or too many pictures can't be read.
     """
     shape = (*config.height_width(), config.channels)
     check_columns(source, columns)
@@ -85,12 +85,12 @@ def prepare(
 
 
 def check_columns(source: Source, columns: Columns) -> None:
-    """Raise an `InputError` if the records of a source don't have the columns that a task asks for."""
+    """Raise an `InputError` if a source lacks columns that the task needs."""
     for name in columns:
         if name not in source.columns:
             raise InputError(
-                f"the task asks for {name!r} of every picture, but the data has {', '.join(source.columns)}; "
-                "config.task says what a model is trained for: classification needs one label a picture"
+                f"the task needs {name!r} for every picture, but the data has {', '.join(source.columns)}; "
+                "config.task says what a model is trained for: classification needs one label per picture"
             )
 
 
@@ -103,10 +103,10 @@ def train_batches(
     bad: BadPictures | None = None,
     columns: Columns = LABEL,
 ) -> Iterator[Batch]:
-    """Yield the batches of steps `first` to `last` (exclusive): "image" uint8 and the columns of the given rows.
+    """Yield the given rows of the batches of steps `first` to `last` (exclusive): uint8 "image" and the columns.
 
     Each epoch visits every picture once, in an order drawn from (seed, epoch); a batch may span two epochs. "replaced"
-    is 1 for the rows whose picture could not be read.
+    is 1 for rows whose picture could not be read.
 
     Raises:
         InputError: too many pictures can't be read.
@@ -119,7 +119,7 @@ def train_batches(
         return np.random.default_rng((config.seed, epoch)).permutation(number)
 
     def read(position: int, batch: Batch, values: Batch, row: int, found: dict[int, str]) -> None:
-        # Read the picture at a position of the endless sequence of epochs, or the next good one of the same epoch.
+        # Read the picture at a position in the endless sequence of epochs, or the next good one of the same epoch.
         epoch, place = divmod(position, number)
         for step in range(number):
             index = int(order(epoch)[(place + step) % number])
@@ -131,7 +131,7 @@ def train_batches(
             except BadPictureError as error:
                 found[index] = str(error)
                 bad.check(found)
-        raise AssertionError("a split of bad pictures alone passed the check")
+        raise AssertionError("a split with only bad pictures passed the check")
 
     def batch_at(step: int) -> tuple[Batch, dict[int, str]]:
         position, found = int(step) * config.batch + rows, {}
@@ -145,7 +145,7 @@ def train_batches(
         try:
             for row, place in enumerate(position):
                 read(int(place), batch, values, row, found)
-        except InputError:  # Too many: raised by the thread that draws batches, as Grain would add to the message.
+        except InputError:  # Too many: raised again in the consumer, because Grain would add to the message here.
             return {}, found
         return batch, found
 
@@ -157,7 +157,7 @@ def eval_batches(
 ) -> Iterator[Batch]:
     """Yield every picture exactly once, in order, with its columns.
 
-    "mask" is 0 for the rows that only fill up the last batch, and for pictures that can't be read.
+    "mask" is 0 for rows that pad the last batch, and for pictures that can't be read.
 
     Raises:
         InputError: too many pictures can't be read.
@@ -189,7 +189,7 @@ def eval_batches(
 
 
 def ahead(batches: Iterable[T], number: int = 1) -> Iterator[T]:
-    """Yield what `batches` yields, drawn so many items early: the next batch is copied while a step computes."""
+    """Yield from `batches`, drawn `number` items ahead, so that the next batch is copied while a step computes."""
     waiting = []
     for batch in batches:
         waiting.append(batch)
@@ -212,7 +212,7 @@ def _read(
     row: int,
     fast: bool,
 ) -> None:
-    # Put the picture into `out`, and its columns into a row of `values`.
+    # Write the decoded picture to `out`, and its columns to a row of `values`.
     picture, columns, identifier = source[index]
     try:
         pixels = decode(picture, config.height_width(), config.channels, choose, fast, out)
@@ -227,7 +227,7 @@ def _read(
 def _replace(
     position: np.ndarray, order: Callable[[int], np.ndarray], source: DecodedSource
 ) -> tuple[np.ndarray, np.ndarray]:
-    # The index of the picture at each position, and 1 where the next good one of the epoch stands in for it.
+    # Return the index of the picture at each position, and 1 where it is the next good one of the epoch instead.
     epochs, places = np.divmod(position, len(source))
     index, replaced = np.empty_like(position), np.zeros(len(position), np.int32)
     for epoch in np.unique(epochs):
@@ -239,7 +239,7 @@ def _replace(
 
 
 def _threads(source: Source, config: Config) -> int:
-    # From memory one thread is the fastest, and leaves most to a step that runs on the same cores.
+    # For data in memory, one thread is fastest and leaves the most CPU to a step on the same cores.
     return 1 if isinstance(source, DecodedSource) else config.data.threads
 
 

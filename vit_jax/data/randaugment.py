@@ -1,7 +1,7 @@
-"""RandAugment (Cubuk et al., 2020) of whole batches, inside the jitted step.
+"""RandAugment (Cubuk et al., 2020) on whole batches, inside the jitted step.
 
-Each picture gets its own operations. Those of geometry are one affine map, so that a layer samples each picture once;
-those of colour are chosen from what they would each give, as accelerators do without branches.
+Each picture gets its own operations. Geometric ones share one affine map, so that a layer samples each picture once;
+color ones are all computed and one result is selected, because accelerators don't branch per picture.
 """
 
 import jax
@@ -13,19 +13,19 @@ Images = Float[Array, "batch height width channels"]
 Image = Float[Array, "height width channels"]
 Scalar = Float[Array, ""]
 
-# At the full level: degrees in radians, shear in pixels a pixel, translation in parts of the picture's side.
+# At level 1: rotation in radians, shear in pixels per pixel, translation as a fraction of the picture's side.
 ROTATION, SHEAR, TRANSLATION = jnp.pi / 6, 0.3, 100 / 331
 
 
 def grey(image: Image) -> Image:
-    """Return the luma (ITU-R 601) of a colour picture in every channel; a grey one as it is."""
+    """Return the luma (ITU-R 601) of a color picture in every channel; a gray one unchanged."""
     if image.shape[-1] == 1:
         return image
     return jnp.broadcast_to(image @ jnp.array([[0.299], [0.587], [0.114]]), image.shape)
 
 
 def blend(base: Image, image: Image, factor: Scalar) -> Image:
-    """Return `base` for factor 0, `image` for 1, beyond it for more, within [-1, 1]."""
+    """Interpolate from `base` (factor 0) to `image` (factor 1) and beyond, clipped to [-1, 1]."""
     return jnp.clip(base + factor * (image - base), -1, 1)
 
 
@@ -35,17 +35,17 @@ def brightness(image: Image, factor: Scalar) -> Image:
 
 
 def contrast(image: Image, factor: Scalar) -> Image:
-    """Blend with the picture's mean grey."""
+    """Blend with the picture's mean gray."""
     return blend(jnp.broadcast_to(grey(image).mean(), image.shape), image, factor)
 
 
 def saturation(image: Image, factor: Scalar) -> Image:
-    """Blend with the grey picture."""
+    """Blend with the gray picture."""
     return blend(grey(image), image, factor)
 
 
 def sharpness(image: Image, factor: Scalar) -> Image:
-    """Blend with the smoothed picture, whose border stays."""
+    """Blend with the smoothed picture; the border is not smoothed."""
     height, width, _ = image.shape
     near = sum(image[y : height - 2 + y, x : width - 2 + x] for y in range(3) for x in range(3))
     return blend(image.at[1:-1, 1:-1].set((near + 4 * image[1:-1, 1:-1]) / 13), image, factor)
@@ -59,7 +59,7 @@ def autocontrast(image: Image) -> Image:
 
 
 def equalize(image: Image) -> Image:
-    """Give each channel a flat histogram of its 256 values."""
+    """Equalize the histogram of each channel over its 256 values."""
 
     def channel(values: Int[Array, "pixels"]) -> Int[Array, "pixels"]:
         histogram = jnp.zeros(256, jnp.int32).at[values].add(1)
@@ -72,12 +72,12 @@ def equalize(image: Image) -> Image:
 
 
 def solarize(image: Image, level: Scalar) -> Image:
-    """Invert the pixels above a threshold, which falls from white to black as `level` rises to 1."""
+    """Invert pixels above a threshold, which falls from white to black as `level` rises to 1."""
     return jnp.where(image >= 1 - 2 * level, -image, image)
 
 
 def posterize(image: Image, level: Scalar) -> Image:
-    """Keep the upper 8 bits of each value, down to 4 as `level` rises to 1."""
+    """Keep the upper bits of each value: all 8 at level 0, 4 at level 1."""
     dropped = jnp.round(4 * level).astype(jnp.int32)
     return _from_bytes(_to_bytes(image) >> dropped << dropped)
 
@@ -91,7 +91,7 @@ def _from_bytes(values: Int[Array, "height width channels"]) -> Image:
 
 
 def warp(image: Image, matrix: Float[Array, "2 2"], offset: Float[Array, "2"]) -> Image:
-    """Return the picture whose pixel p, from the centre, is taken from `matrix` p + `offset`; grey beyond the edges."""
+    """Return the picture whose pixel p, relative to the center, is sampled at `matrix` p + `offset`; gray outside."""
     size = jnp.array(image.shape[:2])
     centre = (size - 1) / 2
     pixels = jnp.moveaxis(jnp.indices(image.shape[:2]), 0, -1) - centre
@@ -105,7 +105,7 @@ OPERATIONS = ("identity", *COLOR, *GEOMETRY)
 
 
 def apply(image: Image, operation: Int[Array, ""], level: Scalar) -> Image:
-    """Apply one of `OPERATIONS`, by its number; `level` in [-1, 1] says how much, and its sign which way."""
+    """Apply one of `OPERATIONS` by index; `level` in [-1, 1] sets the strength, and its sign the direction."""
     amount = jnp.abs(level)
     chosen = {name: operation == OPERATIONS.index(name) for name in GEOMETRY}
     angle = jnp.where(chosen["rotate"], level * ROTATION, 0)
@@ -129,9 +129,9 @@ def apply(image: Image, operation: Int[Array, ""], level: Scalar) -> Image:
 
 
 def randaugment(key: Key[Array, ""], images: Images, layers: int, magnitude: float) -> Images:
-    """Apply to each picture `layers` of `OPERATIONS`, drawn anew each, at `magnitude` in [0, 10] either way.
+    """Apply `layers` random `OPERATIONS` to each picture, at `magnitude` in [0, 10] with a random sign.
 
-    Cubuk et al. (2020). The amount of solarizing and posterizing grows with the magnitude, as in later code bases.
+    Cubuk et al. (2020). Solarizing and posterizing get stronger with the magnitude, as in later code bases.
     """
     for layer_key in jax.random.split(key, layers):
         operation_key, sign_key = jax.random.split(layer_key)

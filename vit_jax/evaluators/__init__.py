@@ -1,4 +1,4 @@
-"""Evaluators: each opens its own pictures, asks a model for outputs or activations, and returns metrics."""
+"""Evaluators: each opens its own pictures, runs a model for outputs or activations, and returns metrics."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from vit_jax.tasks import TASKS, best_metric, build_task
 
 __all__ = ["EVALUATORS", "Evaluator", "Evaluators", "Results", "Split", "Subject", "evaluate_model"]
 
-# To add an evaluator: a file beside this one and a line here, and its name in the tasks that it makes sense for.
+# To add an evaluator: add a file next to this one, a line here, and its name to the tasks that it supports.
 EVALUATORS: dict[str, Callable[[Subject, Evaluation], Evaluator]] = {
     "classification": Classification,
     "multi_label": MultiLabel,
@@ -24,18 +24,18 @@ EVALUATORS: dict[str, Callable[[Subject, Evaluation], Evaluator]] = {
 
 
 class Evaluators:
-    """The evaluations of a config, their pictures opened.
+    """The evaluations of a config, with their pictures opened.
 
     Attributes:
-        metrics: names of all their scalars, such as "val/accuracy".
-        pictures: forward passes that each evaluation costs, by name.
+        metrics: names of all scalars, such as "val/accuracy".
+        pictures: number of forward passes per evaluation, by name.
     """
 
     def __init__(self, subject: Subject):
         """Open the pictures of every evaluation of `subject.config`.
 
         Raises:
-            InputError: an evaluator is unknown or makes no sense for the task, or its pictures can't be read.
+            InputError: an evaluator is unknown or does not support the task, or its pictures can't be read.
         """
         check_evaluators(subject.config)
         self._evaluators: list[tuple[str, Evaluator]] = []
@@ -48,10 +48,10 @@ class Evaluators:
             self.pictures[name] += evaluator.pictures
         best = best_metric(subject.config)
         if best is not None and best not in self.metrics and not best.startswith("train/"):
-            raise InputError(f"config.keep_best={best!r}: is no metric of this run; {nearest(best, self.metrics)}")
+            raise InputError(f"config.keep_best={best!r}: is not a metric of this run; {nearest(best, self.metrics)}")
 
     def __call__(self, params: Any, watch: Watch = iter, due: Callable[[str], bool] = lambda name: True) -> Results:
-        """Run the evaluations that are due, chosen by name; the names of what they return begin with their own."""
+        """Run the evaluations whose names are due; their names prefix the names of their results."""
         results = Results({}, {}, {})
         for name, evaluator in self._evaluators:
             if due(name):
@@ -61,13 +61,13 @@ class Evaluators:
 
 
 def check_evaluators(config: Config) -> None:
-    """Raise an `InputError` if an evaluator of a config is unknown, or makes no sense for its task."""
+    """Raise an `InputError` if an evaluator of a config is unknown, or does not support its task."""
     allowed = TASKS[config.task].evaluators
     for _, evaluation in config.evaluations():
         name = evaluation.evaluator
         if name in EVALUATORS and name not in allowed:
             raise InputError(
-                f"config.evaluators: {name!r} makes no sense for task {config.task!r}; choose {' or '.join(allowed)}"
+                f"config.evaluators: {name!r} does not support task {config.task!r}; choose {' or '.join(allowed)}"
             )
         if name is not None and name not in allowed:
             raise InputError(f"config.evaluators: {name!r}: {nearest(name, allowed)}")
@@ -81,13 +81,13 @@ def evaluate_model(
     batch: int = 64,
     **keys: Any,
 ) -> Results:
-    """Evaluate a model that `vit_jax.load` or `vit_jax.create_model` gave, on this machine's devices.
+    """Evaluate a model from `vit_jax.load` or `vit_jax.create_model` on this machine's devices.
 
     Args:
-        label_names: the classes that its outputs stand for, in order.
+        label_names: the classes of its outputs, in order.
         data: where the pictures are; `data.val` names the split.
-        batch: pictures at a time.
-        keys: further keys of `vit_jax.config.Config`, such as `task`, `loss` or `evaluators`.
+        batch: number of pictures per forward pass.
+        keys: other keys of `vit_jax.config.Config`, such as `task`, `loss` or `evaluators`.
 
     Raises:
         InputError: the pictures can't be read, or have other classes.

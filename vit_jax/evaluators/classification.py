@@ -12,9 +12,9 @@ from vit_jax.step import Batch
 
 
 class Classification:
-    """The loss of training, and the part of the pictures whose most probable class is theirs.
+    """The training loss without label smoothing, and the fraction of pictures whose top class is correct.
 
-    Every picture counts once: rows whose "mask" is 0 add nothing, and sums are divided by the count at the end.
+    Every picture counts once: rows with "mask" 0 add nothing, and sums are divided by the count at the end.
     """
 
     metrics = ("loss", "accuracy", "count")

@@ -1,4 +1,4 @@
-"""What an evaluator is given, and what it gives."""
+"""The evaluator interface: inputs and results."""
 
 import dataclasses
 import math
@@ -19,17 +19,17 @@ from vit_jax.tasks import Task
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Wraps the batches of an evaluation, such as to leave it when the run is asked to stop.
+# Wraps the batches of an evaluation, for example to abort it when the run must stop.
 Watch = Callable[[Iterable[Batch]], Iterable[Batch]]
 
 
 class Results(NamedTuple):
-    """What an evaluation found.
+    """The results of an evaluation.
 
     Attributes:
         scalars: metrics by name.
-        tables: a list of rows, each {column: value}, by name.
-        figures: drawn by matplotlib, by name; none where it isn't installed.
+        tables: lists of rows, each {column: value}, by name.
+        figures: matplotlib figures by name; empty if it isn't installed.
     """
 
     scalars: dict[str, float]
@@ -42,22 +42,22 @@ class Evaluator(Protocol):
 
     Attributes:
         metrics: names of the scalars it returns.
-        pictures: forward passes that one evaluation costs.
+        pictures: number of forward passes per evaluation.
     """
 
     metrics: tuple[str, ...]
     pictures: int
 
     def __call__(self, params: Any, watch: Watch) -> Results:
-        """Evaluate parameters that lie on the model's mesh; all processes call it alike."""
+        """Evaluate parameters that are on the model's mesh; every process must call this."""
 
 
 class Split:
-    """The pictures of an evaluation, decoded once where memory has room for them."""
+    """The pictures of an evaluation, decoded only once if they fit in memory."""
 
     def __init__(self, source: data.Source, config: Config, task: Task, mesh: Mesh):
         devices = math.prod(mesh.shape[axis] for axis in BATCH)
-        # Rows that only fill up a batch count nothing, so any batch will do.
+        # Padding rows don't count, so the batch can be rounded up.
         self._config = dataclasses.replace(config, batch=math.ceil(config.batch / devices) * devices)
         self._task, self._mesh, self._rows = task, mesh, batch_rows(self._config.batch, mesh)
         self._bad = BadPictures(len(source), config.data.max_bad)
@@ -67,7 +67,7 @@ class Split:
         return len(self._source)
 
     def batches(self) -> Iterator[Batch]:
-        """Yield every picture once, as global arrays: "image", the task's columns, and "mask", 0 where there is none.
+        """Yield every picture once, as global arrays: "image", the task's columns, and "mask", 0 for padding.
 
         Raises:
             InputError: too many pictures can't be read.
@@ -77,11 +77,11 @@ class Split:
 
 
 class Subject:
-    """A model to evaluate: pure functions of its parameters, what it was trained for, and how its pictures are read.
+    """A model to evaluate: pure functions of its parameters, its task, and how its pictures are read.
 
     Attributes:
-        outputs: from parameters and a batch to the task's outputs.
-        activations: from parameters, a batch and names to {name: array}, as the model's own `activations`.
+        outputs: maps parameters and a batch to the task's outputs.
+        activations: maps parameters, a batch and names to {name: array}, like the model's own `activations`.
     """
 
     def __init__(self, graph: nnx.GraphDef, task: Task, config: Config, label_names: tuple[str, ...], mesh: Mesh):
@@ -90,10 +90,10 @@ class Subject:
         self._splits: dict[tuple, Split] = {}
 
     def open(self, evaluation: Evaluation) -> Split:
-        """Return the pictures of an evaluation; evaluations of the same ones share them.
+        """Return the pictures of an evaluation; evaluations on the same pictures share them.
 
         Raises:
-            InputError: they can't be read, or have other classes or columns than the task needs.
+            InputError: they can't be read, or their classes or columns don't match the task.
         """
         own, ours = evaluation, self.config.data
         name, split = own.source or ours.name, own.split or ours.val

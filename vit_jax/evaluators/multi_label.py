@@ -1,4 +1,4 @@
-"""Mean average precision, F1 and loss over a whole split whose pictures show any number of classes."""
+"""Mean average precision, F1 and loss over a whole split with any number of classes per picture."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +15,15 @@ from vit_jax.step import Batch
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CURVES = 10  # classes drawn at the most
+CURVES = 10  # maximum number of classes drawn
 
 
 class MultiLabel:
     """How well the probabilities rank the pictures of each class, and how well they decide.
 
-    "mean_average_precision" is the mean of scikit-learn's average precision over the classes that any picture shows;
-    "f1" is that of all decisions at probability 1/2 (micro-averaged). Every picture counts once. The table
-    "classes" has each class's average precision and how many pictures show it.
+    "mean_average_precision" is the mean of scikit-learn's average precision over the classes in the split; "f1" is
+    micro-averaged over all decisions at probability 1/2. Every picture counts once. The table "classes" has the
+    average precision and the number of pictures of each class.
     """
 
     metrics = ("loss", "mean_average_precision", "f1", "count")
@@ -37,7 +37,7 @@ class MultiLabel:
             loss = subject.task.loss(outputs, subject.task.targets(batch))
             return loss, subject.task.probabilities(outputs), batch["labels"], batch["mask"]
 
-        # Whole on every device, so that each process has all rows.
+        # Replicated on every device, so that each process has all rows.
         self._rows_of = jax.jit(rows_of, out_shardings=NamedSharding(subject.mesh, P()))
 
     def __call__(self, params: Any, watch: Watch) -> Results:

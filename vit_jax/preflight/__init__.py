@@ -1,1 +1,1 @@
-"""What a run would be, found out without running it."""
+"""Checks of a run before it starts: what it would do, and the memory, traffic and time it would need."""

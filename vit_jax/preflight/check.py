@@ -1,4 +1,4 @@
-"""What a run would be, without running it: `python -m vit_jax.train ... --check [--devices=256]`."""
+"""Checks a run without running it: `python -m vit_jax.train ... --check [--devices=256]`."""
 
 import contextlib
 import dataclasses
@@ -29,7 +29,7 @@ from vit_jax.preflight.keys import check_keys
 from vit_jax.runs.directory import read_facts
 from vit_jax.weights.initialise import start_from
 
-SUSTAINED = 100e12  # FLOPs a second of each device, to tell a time by where there is none to measure.
+SUSTAINED = 100e12  # FLOP/s of each device, assumed where the time of a step can't be measured.
 TIMED = 3  # steps
 
 
@@ -37,9 +37,9 @@ class Compiled(NamedTuple):
     """A training step compiled for a mesh.
 
     Attributes:
-        temporary: bytes on each device beside the state and the batch.
+        temporary: bytes on each device in addition to the state and the batch.
         received: bytes by kind of collective; see `vit_jax.preflight.collectives`.
-        seconds: that compiling took.
+        seconds: compile time.
     """
 
     step: jax.stages.Compiled
@@ -49,11 +49,11 @@ class Compiled(NamedTuple):
 
 
 def check(config: Config, workdir: Path, asked: str | None = None) -> None:
-    """Print what a run would be: data, model, plan, and for each device memory, traffic and time.
+    """Print what a run would do and need: data, model, plan, and for each device memory, traffic and time.
 
     Args:
-        asked: devices that are not there: "256" are simulated, "v5e:16x16" needs `libtpu` and its compiler. The step is
-            compiled for them, not run, and the data need not be there.
+        asked: devices that are not present: "256" simulates them, "v5e:16x16" needs `libtpu` and its compiler. The step
+            is compiled for them but not run, and the data may be missing.
 
     Raises:
         InputError: the run could not start.
@@ -105,19 +105,19 @@ def check(config: Config, workdir: Path, asked: str | None = None) -> None:
 
 
 def find_devices(asked: str) -> list[jax.Device]:
-    """Return devices that are not there: simulated ones ("256"), or a TPU topology ("v5e:16x16").
+    """Return devices that are not present: simulated ones ("256"), or a TPU topology ("v5e:16x16").
 
     Raises:
-        InputError: it is neither, or there is no compiler for it.
+        InputError: `asked` is neither, or there is no compiler for it.
     """
     if ":" in asked:
-        # The compiler looks for the machine it would run on, and there is none.
+        # Without these, the compiler looks for the TPU machine it would run on.
         os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
         os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
         jax.config.update("jax_platforms", "cpu")
         try:
             return list(topologies.get_topology_desc(asked, platform="tpu").devices)
-        except Exception as error:  # Whatever libtpu, or its absence, says.
+        except Exception as error:  # libtpu, or its absence, can raise anything.
             reason = str(error).splitlines()[0][:200]
             raise InputError(
                 f"--devices={asked}: no such TPU topology, or no libtpu ([tpu] extra): {reason}"
@@ -132,12 +132,12 @@ def find_devices(asked: str) -> list[jax.Device]:
 
 
 def compile_step(traced: jax.stages.Traced, mesh: Mesh, *, runs: bool = False) -> Compiled:
-    """Compile a traced step for the devices of its mesh, which need not be there unless it `runs`."""
+    """Compile a traced step for the devices of its mesh, which need not be present unless it `runs`."""
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, _no_cache():
         options = {"xla_dump_to": folder, "xla_dump_hlo_pass_re": ".*spmd-partitioning"}
         if not runs and mesh.devices.flat[0].platform == "cpu":
-            options["xla_backend_optimization_level"] = 0  # Of machine code; memory and traffic are settled before.
+            options["xla_backend_optimization_level"] = 0  # For machine code; memory and traffic don't depend on it.
         with _fitting():
             step = traced.lower().compile(compiler_options=options)
         (dumped, *_) = [*Path(folder).glob("*.after_*spmd-partitioning.before_*"), None]
@@ -160,7 +160,7 @@ def _fitting() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _no_cache() -> Iterator[None]:
-    # What is taken from the cache of compiled programs is never partitioned, and can't be read as it was then.
+    # A program from the compilation cache is not partitioned again, so the partitioned program would not be dumped.
     enabled = jax.config.jax_enable_compilation_cache
     jax.config.update("jax_enable_compilation_cache", False)
     reset_cache()
@@ -182,7 +182,7 @@ def _changed(config: Config) -> Iterator[tuple[str, Any]]:
 
 
 def _data(config: Config, may_be_absent: bool) -> tuple[int, tuple[str, ...], bool]:
-    """Return how many pictures there are to train on, the classes, and whether the data is here or only described."""
+    """Return the number of training pictures, the classes, and whether the data is present or only described."""
     examples, classes = config.data.examples, config.data.classes
     try:
         source = data.open_train(config)
@@ -190,7 +190,7 @@ def _data(config: Config, may_be_absent: bool) -> tuple[int, tuple[str, ...], bo
         if not may_be_absent:
             raise
         if examples is None or classes is None:
-            how = "without the data, config.data.examples and config.data.classes must say how much there is"
+            how = "without the data, config.data.examples and config.data.classes must be set"
             raise InputError(f"{error}; {how}") from error
         _say("data", f"not here; by the config {examples:,} train pictures, {classes:,} classes")
         return examples, tuple(map(str, range(classes))), False
@@ -205,7 +205,7 @@ def _check_workdir(config: Config, workdir: Path) -> None:
         return
     there = next(parent for parent in (workdir.absolute(), *workdir.absolute().parents) if parent.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
-        raise InputError(f"workdir {str(workdir)!r} can't be written: {str(there)!r} is no directory, or not yours")
+        raise InputError(f"workdir {str(workdir)!r} can't be written: {str(there)!r} is no directory or not writable")
 
 
 def _memory(experiment: Experiment, batch: dict[str, jax.ShapeDtypeStruct], compiled: Compiled, bounded: bool) -> None:
@@ -251,7 +251,7 @@ def _time(
             state, _ = compiled.step(state, black)
         jax.block_until_ready(state)
     seconds = (time.perf_counter() - start) / TIMED
-    pace = f"{seconds:.3g} s a step, {config.batch / seconds:,.0f} pictures a second"
+    pace = f"{seconds:.3g} s per step, {config.batch / seconds:,.0f} pictures per second"
     rate = f"{flops / seconds / 1e12:,.2f} TFLOP/s on each device"
     _say("time", f"{pace}, {rate}; {_duration(seconds * total)} without reading, evaluating and saving")
 

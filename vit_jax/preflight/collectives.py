@@ -1,4 +1,4 @@
-"""What the devices send each other in one run of a program, read from the program as it was partitioned."""
+"""Bytes that devices send each other in one run of a program, read from the partitioned program."""
 
 import collections
 import math
@@ -12,15 +12,15 @@ KINDS = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective
 def received(text: str) -> dict[str, int]:
     """Return {kind: bytes} that each device receives from others in one run of a partitioned HLO module.
 
-    A collective among n devices is counted as a ring makes it: of a gathered array of B bytes a device receives
-    B (n - 1) / n, of one that is reduced and scattered as much, of one that is reduced to all twice as much. What a
-    loop does counts as often as it runs, or once where only the run would tell; of a conditional, all branches.
+    A collective among n devices is counted as a ring: for an array of B bytes, a device receives B (n - 1) / n in an
+    all-gather or a reduce-scatter, and twice that in an all-reduce. The body of a loop counts as often as it runs, or
+    once if that is only known at run time; of a conditional, all branches count.
 
-    Two things are counted as the compilers of accelerators make them: an all-reduce of which each device goes on with
-    its part alone is a reduce-scatter, and all-reduces whose results are added are one, of the sum.
+    Two cases are counted as accelerator compilers implement them: an all-reduce is a reduce-scatter if each device only
+    uses its part of the result, and all-reduces whose results are added are a single all-reduce of the sum.
 
     Raises:
-        ValueError: a group of devices can't be read.
+        ValueError: the group of devices of a collective can't be read.
     """
     computations, entry = parse(text)
     return {kind: round(total) for kind, total in _of(entry, computations, {}).items() if round(total)}
@@ -34,7 +34,7 @@ def _of(name: str, computations: dict[str, list[Instruction]], known: dict[str, 
     for instruction in computations[name]:
         for operand in instruction.inputs:
             uses[operand].append(instruction.operation)
-    reduced = {}  # What all-reduces, or sums of them, moved.
+    reduced = {}  # Bytes moved by all-reduces, or by sums of them.
     for instruction in computations[name]:
         operands = instruction.operands.split(", ")
         if instruction.operation in KINDS:
@@ -64,7 +64,7 @@ def _moved(instruction: Instruction, uses: set[str]) -> tuple[str, float]:
 
 
 def _group(attributes: str) -> int:
-    """Return how many devices take part in one group of a collective."""
+    """Return the number of devices in one group of a collective."""
     if found := re.search(r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\(.*?\))? \{(.*?)\}", attributes):
         sizes = dict(re.findall(r"'(\w+)'=(\d+)", found[1]))
         axes = re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", found[2])

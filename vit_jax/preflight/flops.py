@@ -1,4 +1,4 @@
-"""Floating-point operations of a traced program: its matrix products and convolutions, 2 for each multiply and add."""
+"""Floating-point operations of a traced program: its matrix products and convolutions, 2 for each multiply-add."""
 
 import math
 from collections.abc import Iterator
@@ -8,9 +8,9 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 
 def count_flops(program: Jaxpr | ClosedJaxpr) -> int:
-    """Return the operations of one run; a scan counts as often as it runs, of a conditional the dearest branch.
+    """Return the operations of one run; a scan counts as often as it runs, a conditional as its most expensive branch.
 
-    A loop whose length is known only when it runs counts once.
+    A loop whose length is only known at run time counts once.
     """
     total = 0
     for equation in getattr(program, "jaxpr", program).eqns:
@@ -35,8 +35,8 @@ def _contracted(equation: JaxprEqn) -> int:
 def _convolution(equation: JaxprEqn) -> int:
     params, kernel = equation.params, equation.invars[1].aval
     features = kernel.shape[params["dimension_numbers"].rhs_spec[0]]
-    each = kernel.size // features  # Of one output: the spatial window times the channels of its group.
-    # The zeros between the pixels of a dilated input, in the gradient of a strided convolution, cost nothing.
+    each = kernel.size // features  # Per output: the spatial window times the channels of its group.
+    # The zeros between the pixels of a dilated input, as in the gradient of a strided convolution, cost nothing.
     return 2 * equation.outvars[0].aval.size * each // math.prod(params["lhs_dilation"])
 
 

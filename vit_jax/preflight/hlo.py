@@ -1,4 +1,4 @@
-"""Programs as XLA compiled them: the text of an HLO module, read."""
+"""Parses the text of an HLO module, a program as XLA compiled it."""
 
 import math
 import re
@@ -17,17 +17,17 @@ class Instruction(NamedTuple):
 
     @property
     def inputs(self) -> list[str]:
-        """The names of what it reads."""
+        """The names of its operands."""
         return re.findall(r"%[\w.-]+", self.operands)
 
     @property
     def called(self) -> list[str]:
-        """The names of the computations that it runs."""
+        """The names of the computations that it calls."""
         return [name.strip() for names in re.findall(CALLED, self.attributes) for name in names.split(",")]
 
 
 def parse(text: str) -> tuple[dict[str, list[Instruction]], str]:
-    """Return the instructions of every computation of an HLO module, and the name of the one that it begins with."""
+    """Return the instructions of every computation of an HLO module, and the name of its entry computation."""
     computations, entry = {}, ""
     for line in text.splitlines():
         if found := re.match(r"(ENTRY )?(%\S+) .*\{$", line):
@@ -39,13 +39,13 @@ def parse(text: str) -> tuple[dict[str, list[Instruction]], str]:
 
 
 def size_of(shape: str) -> int:
-    """Return the bytes of an array of such a shape, or of all in a tuple."""
+    """Return the bytes of an array of this shape, or of all arrays in a tuple."""
     parts = re.findall(r"([a-z]+\d*)[a-z0-9]*\[([\d,]*)\]", shape)
     return sum(math.prod(map(int, filter(None, sizes.split(",")))) * BITS[dtype] for dtype, sizes in parts) // 8
 
 
 def trips(loop: Instruction, computations: dict[str, list[Instruction]]) -> int:
-    """Return how often a loop runs: the condition of a scan compares a counter, from 0 on, with a constant."""
+    """Return how often a loop runs, 1 if unknown; a scan's condition compares a counter from 0 with a constant."""
     if known := re.search(r"known_trip_count\W+n\W+(\d+)", loop.attributes):
         return int(known[1])
     condition = computations[re.search(r"condition=(%[^,\s]+)", loop.attributes)[1]]

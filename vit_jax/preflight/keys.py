@@ -1,4 +1,4 @@
-"""Do the keys of a config go together? Asked before any data is opened."""
+"""Checks that the keys of a config are compatible, before any data is opened."""
 
 from jax.sharding import Mesh
 
@@ -11,10 +11,10 @@ from vit_jax.experiment import build_experiment
 def check_keys(config: Config, mesh: Mesh) -> None:
     """Build the experiment for a made-up data set; allocates nothing.
 
-    Of a config with `init` the model follows from the weights, and is checked once they are read.
+    With `init`, the model depends on the weights and is checked once they are read.
 
     Raises:
-        InputError: a key does not go with another, or with the devices.
+        InputError: a key is incompatible with another, or with the devices.
     """
     batch_rows(config.batch, mesh)
     check_evaluators(config)

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: saved in the background by Orbax, known to be whole by their digests."""
+"""Checkpoints of a run: saved in the background by Orbax, verified by digests."""
 
 import functools
 import hashlib
@@ -27,17 +27,17 @@ from vit_jax.cluster.sharding import make_mesh, tree_shardings, with_shardings
 from vit_jax.step import State
 from vit_jax.tasks import best_metric
 
-# What is read alone, by those who only need the model; the other fields of the state lie together in "training".
+# Items of their own, so that the model can be read without the other fields of the state, which form "training".
 ALONE = ("params", "ema")
 UNFINISHED = ".orbax-checkpoint-tmp"
 
 
 @functools.cache
 def _drop_echoes() -> None:
-    # What Orbax logs, with a traceback, is also raised, and told in one line. When one array can't be read or written,
-    # the others still end, after the loop that waits for them is closed, with a traceback each.
+    # Orbax also raises what it logs with a traceback, and we report it in one line. If one array can't be read or
+    # written, the others finish after their event loop is closed, with a traceback each.
     def echoes(unraisable: Any) -> bool:
-        code = getattr(unraisable.object, "cr_code", None)  # Of a coroutine.
+        code = getattr(unraisable.object, "cr_code", None)  # Only coroutines have it.
         late = code is not None and "orbax" in code.co_filename
         return late or "Event loop is closed" in str(unraisable.exc_value)
 
@@ -48,10 +48,10 @@ def _drop_echoes() -> None:
 
 
 class Checkpoints:
-    """The checkpoints of a run: the newest `keep` stay, and the best by the metric `keep_best`.
+    """The checkpoints of a run; keeps the newest `keep`, and the best by the metric `keep_best`.
 
-    An unfinished one is never seen. A damaged one is told of and passed over; training moves it out of the way, to
-    `damaged-STEP`. Without `keep` they are only read. All processes call each method, and decide alike.
+    Unfinished checkpoints are ignored. Damaged ones are reported and skipped; training moves them to `damaged-STEP`.
+    Without `keep`, checkpoints are only read. All processes must call each method; they reach the same decisions.
     """
 
     def __init__(self, workdir: Path, keep: int | None = None, keep_best: str | None = None):
@@ -70,7 +70,7 @@ class Checkpoints:
         return self._before(None)
 
     def best(self) -> int | None:
-        """Return the step of the best finished checkpoint among those saved when they were evaluated."""
+        """Return the step of the best finished checkpoint among those saved at a step that was evaluated."""
         scores = {}
         for step in finished_steps(self._workdir):
             try:
@@ -82,9 +82,9 @@ class Checkpoints:
         return max(scores, key=lambda step: (scores[step], step), default=None)
 
     def save(self, state: State, metrics: dict[str, float | int] | None = None) -> None:
-        """Copy the state to the host and write it while training goes on; `metrics` are those of its step.
+        """Copy the state to the host and write it in the background; `metrics` are those of its step.
 
-        An error in writing the one before is raised here, or by `close`.
+        An error in the previous write is raised here, or by `close`.
         """
         step = int(state.step)
         if step == self._last:
@@ -101,16 +101,16 @@ class Checkpoints:
         self._last = step
 
     def restore(self, shapes: State) -> State:
-        """Return the newest whole state; `shapes` has the shape, dtype and sharding of every array.
+        """Return the newest intact state; `shapes` has the shape, dtype and sharding of every array.
 
         Raises:
-            InputError: there is none that is whole, or its arrays are not those of `shapes`.
+            InputError: no checkpoint is intact, or its arrays don't match `shapes`.
         """
         items = self.newest(_items(shapes))
         return shapes._replace(**items.pop("training"), **items)
 
     def newest(self, items: dict[str, Any]) -> dict[str, Any]:
-        """Return items of the newest checkpoint in which they are whole, for {item: shapes}."""
+        """Return the given items, as {item: shapes}, from the newest checkpoint in which they are intact."""
         damaged, step = [], self._before(None)
         while step is not None:
             found, why = self._read(step, items)
@@ -123,7 +123,7 @@ class Checkpoints:
                 print(f"warning: checkpoint {damaged[-1]} is damaged ({why}); {going}", file=sys.stderr, flush=True)
         if step is None:
             raise InputError(
-                f"run {str(self._workdir)!r} has no whole checkpoint (damaged: {', '.join(map(str, damaged))}); "
+                f"run {str(self._workdir)!r} has no intact checkpoint (damaged: {', '.join(map(str, damaged))}); "
                 "put a copy of one there, or start again in another workdir"
             )
         if self._keep is not None and jax.process_index() == 0:
@@ -133,10 +133,10 @@ class Checkpoints:
         return found
 
     def exactly(self, step: int, items: dict[str, Any]) -> dict[str, Any]:
-        """Return items of one checkpoint.
+        """Return the given items, as {item: shapes}, from one checkpoint.
 
         Raises:
-            InputError: there is none, or it is damaged.
+            InputError: it does not exist, or is damaged.
         """
         if step not in finished_steps(self._workdir):
             there = ", ".join(map(str, finished_steps(self._workdir)))
@@ -147,7 +147,7 @@ class Checkpoints:
         return found
 
     def contents(self, step: int) -> dict[str, Any]:
-        """Return what a checkpoint says of itself: step, metrics, arrays, digests.
+        """Return a checkpoint's table of contents: step, metrics, arrays, digests.
 
         Raises:
             ValueError: it is damaged.
@@ -155,14 +155,14 @@ class Checkpoints:
         """
         saved = json.loads((self._directory / str(step) / "contents" / "metadata").read_bytes())
         if hashlib.sha256(saved["contents"].encode()).hexdigest() != saved["sha256"]:
-            raise ValueError("its table of contents is not what was written")
+            raise ValueError("the checksum of its table of contents doesn't match")
         contents = json.loads(saved["contents"])
         if contents["step"] != step:
             raise ValueError(f"it was saved as checkpoint {contents['step']}")
         return contents
 
     def close(self) -> None:
-        """Wait until what is being saved is whole."""
+        """Wait until the last save is complete."""
         if self._keep is not None:
             self._finish()
             self._writer.close()
@@ -172,13 +172,13 @@ class Checkpoints:
         if jax.process_index() != 0:
             return
         for step in set(finished_steps(self._workdir)[: -self._keep]) - {self.best()}:
-            # Half of a checkpoint must not bear its number, even when the process is killed here.
+            # Renamed first, so that a kill during deletion leaves no partial checkpoint under this number.
             old = self._directory / f"{step}{UNFINISHED}-old"
             os.replace(self._directory / str(step), old)
             shutil.rmtree(old)
 
     def _before(self, step: int | None) -> int | None:
-        # As the first process sees it: a network's file system may show another one less.
+        # As process 0 sees it: on a network file system, another process may not see all of them yet.
         steps = [other for other in finished_steps(self._workdir) if step is None or other < step]
         found = int(multihost_utils.broadcast_one_to_all(np.int32(max(steps, default=-1))))
         return None if found == -1 else found
@@ -188,17 +188,17 @@ class Checkpoints:
         try:
             contents = self.contents(step)
             _check(contents["arrays"], _description(items), f"checkpoint {step} of run {str(self._workdir)!r}")
-            # Without a checkpointer, whose barrier would wait for a process that can't read.
+            # Not through a checkpointer: its barrier would wait for a process that can't read.
             handler, path = ocp.StandardCheckpointHandler(), self._directory / str(step)
             found = {name: handler.restore(path / name, args=ocp.args.StandardRestore(items[name])) for name in items}
         except InputError:
             raise
-        except Exception as error:  # Whatever the readers of many formats make of damaged files.
+        except Exception as error:  # Damaged files can make the readers of many formats raise anything.
             why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         if not np.all(multihost_utils.process_allgather(np.bool_(found is not None))):
             return None, why or "another process can't read it"
         wrong = [name for name, digest in digests(found).items() if digest != contents["digests"][name]]
-        return (None, f"{_some(wrong)}: not what was saved") if wrong else (found, "")
+        return (None, f"{_some(wrong)}: wrong digest") if wrong else (found, "")
 
     def _set_aside(self, step: int) -> None:
         aside = self._directory / f"damaged-{step}"
@@ -221,7 +221,7 @@ def _check(saved: dict[str, str], wanted: dict[str, str], where: str) -> None:
     items = {name.split("/")[0] for name in wanted}
     saved = {name: array for name, array in saved.items() if name.split("/")[0] in items}
     differing = [
-        f"{name}: {saved.get(name, 'not there')}, but {wanted.get(name, 'not there')} in the model"
+        f"{name}: {saved.get(name, 'missing')}, but {wanted.get(name, 'missing')} in the model"
         for name in sorted(saved.keys() | wanted.keys())
         if saved.get(name) != wanted.get(name)
     ]
@@ -234,13 +234,13 @@ def _some(texts: list[str]) -> str:
 
 
 def load_params(workdir: Path, model_facts: dict[str, Any], mesh: Mesh, checkpoint: str = "newest") -> Any:
-    """Return a run's parameters, their moving average where it keeps one, placed on a mesh by the partition rules.
+    """Return a run's parameters, or their moving average if it keeps one, sharded by the partition rules.
 
     Args:
-        checkpoint: "newest" that is whole, "best" by the run's `keep_best`, or a step.
+        checkpoint: "newest" (that is intact), "best" by the run's `keep_best`, or a step.
 
     Raises:
-        InputError: the run has no such checkpoint, or none that is whole.
+        InputError: the run has no such checkpoint, or no intact one.
     """
     config = read_facts(workdir).config
     checkpoints = Checkpoints(workdir, keep_best=best_metric(config))
@@ -260,7 +260,7 @@ def load_params(workdir: Path, model_facts: dict[str, Any], mesh: Mesh, checkpoi
 
 
 def load_model(workdir: Path, checkpoint: str = "newest") -> tuple[nnx.Module, Facts]:
-    """Return a run's model, on one device, and the facts of the run; `checkpoint` as in `load_params`."""
+    """Return a run's model, on one device, and the run's facts; for `checkpoint`, see `load_params`."""
     facts = read_facts(workdir)
     model_facts = facts.config.model_facts(len(facts.label_names))
     mesh = make_mesh(MeshShape(), jax.local_devices()[:1])

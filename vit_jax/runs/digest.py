@@ -1,4 +1,4 @@
-"""Digests of arrays: 64 bits by which what is restored is known to be what was saved."""
+"""64-bit digests of arrays, to verify that what is restored is what was saved."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ _WORDS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 
 
 def digests(arrays: Any) -> dict[str, str]:
-    """Return {name: 16 hexadecimal digits} for a tree of arrays, computed where they lie, by one read of each.
+    """Return {name: 16 hexadecimal digits} for a tree of arrays, computed on their devices in one pass over each.
 
-    Every word is mixed with its place in the whole array and the results are added modulo 2^32. Such sums are the same
-    in any order, so no mesh, sharding or number of processes changes a digest; one changed word always does.
+    Every word is mixed with its position in the whole array, and the results are added modulo 2^32. The sum does not
+    depend on order, so the mesh, sharding and number of processes don't matter; changing one word always changes it.
     """
     named = tree.flatten(arrays)
     pairs = jax.device_get(_digests(list(named.values())))
@@ -25,7 +25,7 @@ def digests(arrays: Any) -> dict[str, str]:
 
 @jax.jit
 def _digests(arrays: list[jax.Array]) -> list[tuple[jax.Array, jax.Array]]:
-    # Scalars, because nothing can split them: every process holds all of them.
+    # Scalars can't be sharded, so every process holds all of them.
     return [_digest(array) for array in arrays]
 
 
@@ -42,7 +42,7 @@ def _digest(array: Shaped[Array, "..."]) -> tuple[UInt32[Array, ""], UInt32[Arra
 
 
 def _mix(x: UInt32[Array, "..."], a: int, b: int) -> UInt32[Array, "..."]:
-    # Wellons' lowbias32, a bijection in which every bit of the input changes half of the output's.
+    # Wellons' lowbias32, a bijection in which every input bit changes half of the output bits.
     x = (x ^ (x >> 16)) * np.uint32(a)
     x = (x ^ (x >> 15)) * np.uint32(b)
     return x ^ (x >> 15)

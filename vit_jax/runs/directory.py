@@ -1,4 +1,4 @@
-"""Run directories: what a run is (`run.json`), and a disk that takes no more."""
+"""Run directories: the facts of a run (`run.json`), its finished steps, and disk errors."""
 
 import contextlib
 import dataclasses
@@ -16,7 +16,7 @@ from vit_jax.errors import InputError
 
 
 class Facts(NamedTuple):
-    """What a reader of a run must know beside its parameters."""
+    """What a reader of a run needs besides its parameters."""
 
     config: Config
     label_names: tuple[str, ...]
@@ -26,7 +26,7 @@ def read_facts(workdir: Path) -> Facts:
     """Return the facts of a run directory.
 
     Raises:
-        InputError: it is none, or `run.json` can't be read.
+        InputError: it is not a run directory, or `run.json` can't be read.
     """
     path = workdir / "run.json"
     try:
@@ -39,7 +39,7 @@ def read_facts(workdir: Path) -> Facts:
 
 
 def open_workdir(workdir: Path, facts: Facts) -> None:
-    """Create a run directory, or check that the one there is of the same experiment.
+    """Create a run directory, or check that the existing one belongs to the same experiment.
 
     Raises:
         InputError: it can't be written, or belongs to another config.
@@ -59,8 +59,8 @@ def open_workdir(workdir: Path, facts: Facts) -> None:
         "config": dataclasses.asdict(facts.config),
         "label_names": facts.label_names,
         "preprocessing": {
-            "resize": f"shorter side to size / {facts.config.data.crop_fraction}, bilinear, centre cut out; "
-            "pictures of the model's size as they are",
+            "resize": f"shorter side to size / {facts.config.data.crop_fraction}, bilinear, center crop; "
+            "pictures that already have the model's size are unchanged",
             "values": "pixel * 2 / 255 - 1",
         },
     }
@@ -75,9 +75,9 @@ def open_workdir(workdir: Path, facts: Facts) -> None:
 
 
 def finished_steps(workdir: Path) -> list[int]:
-    """Return the steps whose checkpoints were finished, rising."""
+    """Return the steps of the finished checkpoints, in ascending order."""
     try:
-        # Orbax gives a checkpoint its number, by one rename, when all of it is written.
+        # Orbax renames a checkpoint to its number only when all of it is written.
         return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdecimal())
     except FileNotFoundError:
         return []
@@ -88,23 +88,23 @@ _REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, 
 
 @contextlib.contextmanager
 def reporting_full_disk(workdir: Path) -> Iterator[None]:
-    """Turn what the disk refuses, while a run is going, into one line that names the newest checkpoint.
+    """Turn disk errors during a run into one line that names the newest checkpoint.
 
     Raises:
-        InputError: a disk or a quota is full, or it can't be written; what was finished before is as it was.
+        InputError: the disk or quota is full, or can't be written; finished checkpoints are intact.
     """
     try:
         yield
     except InputError:
         raise
     except Exception as error:
-        # TensorStore tells of an error of the system in the words of a ValueError.
+        # TensorStore reports operating system errors as a ValueError with the same text.
         reasons = [os.strerror(number) for number in _REFUSED]
         reason = next((reason for reason in reasons if reason in str(error)), None)
         if reason is None:
             raise
         steps = finished_steps(workdir)
-        kept = f"goes on from checkpoint {steps[-1]}" if steps else "begins anew: there is no checkpoint yet"
+        kept = f"continues from checkpoint {steps[-1]}" if steps else "starts over: there is no checkpoint yet"
         raise InputError(
-            f"workdir {str(workdir)!r} can't be written: {reason}; once that is mended, the same command {kept}"
+            f"workdir {str(workdir)!r} can't be written: {reason}; once that is fixed, the same command {kept}"
         ) from error

@@ -1,4 +1,4 @@
-"""What a run tells: `metrics.jsonl`, TensorBoard events, throughput, a progress bar."""
+"""What a run reports: `metrics.jsonl`, TensorBoard events, throughput, a progress bar."""
 
 import contextlib
 import json
@@ -22,9 +22,9 @@ from vit_jax.evaluators import Results
 
 
 class Writer:
-    """Append one JSON object a step to `metrics.jsonl`, and the same numbers to TensorBoard event files.
+    """Appends one JSON object per step to `metrics.jsonl`, and the same numbers to TensorBoard event files.
 
-    What was written after `step` by a run that was killed is dropped: those steps are done again.
+    Records of later steps than `step`, left by a run that was killed, are dropped: those steps are repeated.
     """
 
     def __init__(self, workdir: Path, step: int):
@@ -32,27 +32,27 @@ class Writer:
         try:
             kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= step]
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{str(path)!r} has a line that is no metrics record; repair or remove it") from error
+            raise InputError(f"{str(path)!r} has a line that is not a metrics record; repair or remove it") from error
         partial = path.with_suffix(".partial")
         partial.write_text("".join(kept))
         os.replace(partial, path)
         self._lines = path.open("a", buffering=1)
         folder = workdir / "tensorboard"
         folder.mkdir(exist_ok=True)
-        # Not `SummaryWriter`: when its thread can't write, the run would wait for it for ever.
+        # Not `SummaryWriter`: if its thread can't write, the run waits for it forever.
         name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
         self._events = RecordWriter(str(folder / name))
         self._add(Event(file_version="brain.Event:2"))
         self._add(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def write(self, step: int, metrics: dict[str, float | int], results: Results | None = None) -> None:
-        """Write the metrics of a step, each step at most once, and the tables and figures of its evaluations.
+        """Write the metrics of a step, at most once per step, and the tables and figures of its evaluations.
 
         Raises:
-            OSError: the disk is full, or can't be written.
+            OSError: the disk is full or can't be written.
         """
         try:
-            # JSON has no word for what is not finite.
+            # JSON has no NaN or infinity.
             values = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
             self._lines.write(json.dumps({"step": step, **values}) + "\n")
             for name, value in metrics.items():
@@ -61,7 +61,7 @@ class Writer:
             if results is not None:
                 self._write_results(step, results)
         except OSError:
-            # What is held back could not be written at exit either, and would be told of once more.
+            # Close now: flushing the buffers at exit would fail too, and report the error again.
             for file in (self._lines, self._events):
                 with contextlib.suppress(OSError):
                     file.close()
@@ -81,7 +81,7 @@ class Writer:
         self._events.write(event.SerializeToString())
 
     def close(self) -> None:
-        """Write out what is held back."""
+        """Flush and close the files."""
         self._lines.close()
         self._events.close()
 
@@ -93,7 +93,7 @@ def _whole_lines(path: Path) -> list[str]:
 
 
 class Clock:
-    """Pictures a second and the share of time spent waiting for data, since the last reading."""
+    """Pictures per second, and the share of time spent waiting for data, since the last reading."""
 
     def __init__(self, batch: int):
         self.batch = batch
@@ -103,7 +103,7 @@ class Clock:
         self._step, self._start, self._waited, self._paused = step, time.perf_counter(), 0.0, 0.0
 
     def waiting(self, batches: Iterable) -> Iterator:
-        """Yield the batches, counting the time until each is there."""
+        """Yield the batches, timing the wait for each."""
         batches = iter(batches)
         while True:
             start = time.perf_counter()
@@ -116,18 +116,18 @@ class Clock:
 
     @contextlib.contextmanager
     def pause(self, state: Any) -> Iterator[None]:
-        """Leave out what is not training, such as evaluation; begins when `state` is computed."""
+        """Exclude what is not training, such as evaluation; starts once `state` is computed."""
         jax.block_until_ready(state)
         start = time.perf_counter()
         yield
         self._paused += time.perf_counter() - start
 
     def start(self, step: int) -> None:
-        """Begin to measure at `step`, when compilation is done."""
+        """Start measuring at `step`, after compilation."""
         self._reset(step)
 
     def read(self, step: int) -> dict[str, float]:
-        """Return "images_per_second" and "data_wait" in [0, 1] since the last reading, and begin anew."""
+        """Return "images_per_second" and "data_wait" in [0, 1] since the last reading, and reset."""
         seconds = max(time.perf_counter() - self._start - self._paused, 1e-9)
         rates = {
             "images_per_second": (step - self._step) * self.batch / seconds,
@@ -138,7 +138,7 @@ class Clock:
 
 
 class Progress:
-    """A progress bar on a terminal, a plain line a report elsewhere."""
+    """A progress bar on a terminal; elsewhere, one plain line per report."""
 
     def __init__(self, step: int, total: int):
         self._total = total
@@ -146,7 +146,7 @@ class Progress:
         self._bar = tqdm(total=total, initial=step, unit="step", dynamic_ncols=True) if sys.stderr.isatty() else None
 
     def update(self, step: int, metrics: dict[str, float | int]) -> None:
-        """Move to `step` and show its metrics, if it has any."""
+        """Move to `step` and show its metrics, if any."""
         shown = "  ".join(f"{name} {_format(name, value)}" for name, value in metrics.items() if _is_shown(name))
         line = f"step {step}/{self._total}  {shown}"
         if self._bar is not None:
@@ -160,7 +160,7 @@ class Progress:
             print(f"{line}  left {tqdm.format_interval((self._total - step) * pace)}", flush=True)
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
+        """Close the bar, leaving it on the screen."""
         if self._bar is not None:
             self._bar.close()
 

@@ -7,22 +7,22 @@ from vit_jax.tasks.task import Task
 
 __all__ = ["TASKS", "Task", "best_metric", "build_task"]
 
-# To add a task: a file beside this one, a line here, and its name in `vit_jax.config.Config`.
+# To add a task: add a file next to this one, a line here, and its name to `vit_jax.config.Config`.
 TASKS = {"classification": Classification, "multi_label": MultiLabel}
 
 
 def build_task(config: Config, num_classes: int) -> Task:
-    """Return the task of a config for a data set of so many classes.
+    """Return the task of a config for a data set with `num_classes` classes.
 
     Raises:
-        InputError: the config asks for what the task can't do.
+        InputError: the task does not support the config.
     """
     return TASKS[config.task](config, num_classes)
 
 
 def best_metric(config: Config) -> str | None:
-    """Return the metric by which the best checkpoint is chosen, such as "val/accuracy"; None keeps no best."""
+    """Return the metric that selects the best checkpoint, such as "val/accuracy"; None keeps no best."""
     if config.keep_best != "auto":
         return config.keep_best
-    name, _ = config.evaluations()[0]
-    return f"{name}/{TASKS[config.task].best}"
+    names = [name for name, _ in config.evaluations()]
+    return f"{names[0]}/{TASKS[config.task].best}" if names else None

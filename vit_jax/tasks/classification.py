@@ -1,4 +1,4 @@
-"""One class for each picture."""
+"""One class per picture."""
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +11,13 @@ from vit_jax.tasks.task import Batch, Outputs, Targets, Task
 
 
 def check_pooled(config: Config) -> None:
-    """Refuse a model that has outputs for each token, where a task wants them for the picture."""
+    """Raise an `InputError` if the model has outputs per token instead of per picture."""
     if config.model.pool == "none":
         raise InputError("config.model.pool='none' has logits for each token, not for a picture; use token, gap or map")
 
 
 class Classification(Task):
-    """The class of each picture: cross-entropy over the classes, or for each class against all others."""
+    """The class of each picture: cross-entropy over the classes, or of each class against the rest."""
 
     evaluators = ("classification",)
     best = "accuracy"
@@ -31,5 +31,5 @@ class Classification(Task):
         return make_targets(batch["label"], self.num_outputs, self._smoothing)
 
     def report(self, outputs: Outputs, targets: Targets) -> dict[str, Bool[Array, " batch"]]:
-        # Against the label that weighs most in a mixture.
+        # With mixed targets, the label with the largest weight counts.
         return {"accuracy": outputs.argmax(-1) == targets.argmax(-1)}

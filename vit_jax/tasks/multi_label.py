@@ -1,4 +1,4 @@
-"""Any number of classes for each picture, none included."""
+"""Any number of classes per picture, including none."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from vit_jax.tasks.task import Batch, Outputs, Targets, Task
 
 
 class MultiLabel(Task):
-    """The classes that each picture shows: a yes or no for each, by the sigmoid loss summed over the classes."""
+    """The classes in each picture: a yes or no for each, with the sigmoid loss summed over the classes."""
 
     evaluators = ("multi_label",)
     best = "mean_average_precision"
@@ -35,7 +35,7 @@ class MultiLabel(Task):
         return batch["labels"].astype(jnp.float32)
 
     def report(self, outputs: Outputs, targets: Targets) -> dict[str, Float[Array, " batch"]]:
-        """Return the F1 of each picture's classes, those of probability 1/2 or more against those it shows."""
+        """Return the F1 of each picture: its classes of probability 1/2 or more against its labels."""
         predicted, shown = outputs >= 0, targets >= 0.5
         right, either = (predicted & shown).sum(-1), predicted.sum(-1) + shown.sum(-1)
         return {"f1": jnp.where(either == 0, 1.0, 2 * right / jnp.maximum(either, 1))}

@@ -1,4 +1,4 @@
-"""The table of sources: where pictures and what is known of them come from."""
+"""The registry of sources of pictures and labels."""
 
 from collections.abc import Callable
 
@@ -14,12 +14,12 @@ from vit_jax.errors import InputError, nearest
 
 __all__ = ["SOURCES", "ArraySource", "Record", "Source", "open_sources", "open_split", "open_train"]
 
-# From a config, what follows the kind in `config.data.name`, a split, and the label names where they are known already.
+# Opens a split from a config, the text after the colon in `config.data.name`, a split, and label names if known.
 Open = Callable[[Config, str, str, tuple[str, ...] | None], Source]
 
 
 def sliced(open_whole: Open) -> Open:
-    """Let a source that opens whole splits open slices of them: `train[:99%]`, `train[50_000:]`."""
+    """Let a source that opens whole splits also open slices: `train[:99%]`, `train[50_000:]`."""
 
     def open_part(config: Config, where: str, split: str, label_names: tuple[str, ...] | None) -> Source:
         name, start, stop = parse_split(split)
@@ -28,7 +28,7 @@ def sliced(open_whole: Open) -> Open:
     return open_part
 
 
-# To add a source: a function from a config and a split to a `Source`, and a line here.
+# To add a source: write a function that opens a split as a `Source`, and add a line here.
 SOURCES = {
     "csv": sliced(open_csv),
     "digits": sliced(open_digits),
@@ -36,15 +36,15 @@ SOURCES = {
     "hf": sliced(open_hub),
     "records": sliced(open_records),
     "synthetic": sliced(open_synthetic),
-    "tfds": open_tfds,  # TFDS cuts its slices itself.
+    "tfds": open_tfds,  # TFDS does its own slicing.
 }
 
 
 def open_split(config: Config, split: str, label_names: tuple[str, ...] | None = None) -> Source:
-    """Return a split, such as "train" or "train[:99%]", of the source that `config.data.name` chooses.
+    """Return a split, such as "train" or "train[:99%]", of the source in `config.data.name`.
 
     Raises:
-        InputError: there is no such source or split, or it can't be read, or has a class that `label_names` has not.
+        InputError: the source or split doesn't exist or can't be read, or has a class that is not in `label_names`.
     """
     kind, _, where = config.data.name.partition(":")
     if kind not in SOURCES:
@@ -53,11 +53,11 @@ def open_split(config: Config, split: str, label_names: tuple[str, ...] | None =
 
 
 def open_train(config: Config) -> Source:
-    """Return the training split that a config names, and of it the fraction that it asks for."""
+    """Return the training split of a config, reduced to `config.data.fraction`."""
     return take_fraction(open_split(config, config.data.train), config.data.fraction, config.data.fraction_seed)
 
 
 def open_sources(config: Config) -> dict[str, Source]:
-    """Return {"train": ..., "val": ...}: the two splits that a config names, of one set of classes."""
+    """Return {"train": ..., "val": ...}: the two splits of a config, with the same classes."""
     train = open_train(config)
     return {"train": train, "val": open_split(config, config.data.val, train.label_names)}

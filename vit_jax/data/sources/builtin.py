@@ -1,4 +1,4 @@
-"""Small sets that need nothing at hand: real handwritten digits, and random pictures."""
+"""Small built-in data sets: real handwritten digits, and random pictures."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from vit_jax.errors import InputError
 
 
 def open_digits(config: Config, where: str, split: str, label_names: tuple[str, ...] | None) -> ArraySource:
-    """The 1,797 handwritten digits of scikit-learn, 8x8 grey: a fixed stratified split, 1,437 to train, 360 to test."""
+    """Open scikit-learn's 1,797 handwritten digits, 8x8 gray: a fixed stratified split, 1,437 to train, 360 to test."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -23,7 +23,7 @@ def open_digits(config: Config, where: str, split: str, label_names: tuple[str, 
 
 
 def open_synthetic(config: Config, where: str, split: str, label_names: tuple[str, ...] | None) -> ArraySource:
-    """Random pictures of 10 classes, each class a colour pattern under noise: to try a set-up with nothing at hand."""
+    """Open random pictures of 10 classes, each a color pattern under noise, to try a setup without any data."""
     seed, number = _choose({"train": (1, 1000), "test": (2, 200)}, split, "synthetic")
     shape = (*config.height_width(), config.channels)
     patterns = np.random.default_rng(0).integers(64, 192, (10, *shape))

@@ -1,4 +1,4 @@
-"""Pictures listed in a CSV file with their labels: one, several or none each."""
+"""Pictures listed in a CSV file, each with any number of labels."""
 
 import csv
 from pathlib import Path
@@ -14,7 +14,7 @@ PATH, SEPARATOR = "path", ";"
 
 
 class CsvSource:
-    """The rows of a CSV file; `labels` is int32 (n,) where every row has one, else uint8 (n, classes)."""
+    """The rows of a CSV file; `labels` is int32 (n,) if every row has exactly one, else uint8 (n, classes)."""
 
     def __init__(self, folder: Path, rows: list[dict[str, str]], labels: np.ndarray, label_names: tuple[str, ...]):
         self.labels, self.label_names = labels, label_names
@@ -35,11 +35,11 @@ class CsvSource:
 def open_csv(config: Config, where: str, split: str, label_names: tuple[str, ...] | None) -> CsvSource:
     """Read `WHERE/SPLIT.csv`, with the columns "path", relative to WHERE, and "label", such as "cat" or "cat;dog".
 
-    Another column may hold the labels (`config.data.label_key`); an empty one stands for no label. Further columns are
-    text, and part of each record. The classes are those of the training split, in order of name.
+    `config.data.label_key` sets another column for the labels; it may be empty in some rows. Other columns are kept as
+    text in each record. The classes are those of the training split, sorted by name.
 
     Raises:
-        InputError: the file or a column is missing, a picture is missing or listed twice, or a label is unknown to the
+        InputError: the file or a column is missing, a picture is missing or listed twice, or a label is not in the
             training split.
     """
     where = config.data.path or where

@@ -1,4 +1,4 @@
-"""A folder of class folders of pictures, whose listing is kept so that a million files are listed once."""
+"""Pictures in one folder per class; the listing is cached, so that a million files are listed only once."""
 
 import os
 import time
@@ -14,18 +14,18 @@ from vit_jax.data.sources.source import Record
 from vit_jax.errors import InputError
 
 SUFFIXES = (b".jpg", b".jpeg", b".png", b".webp", b".bmp", b".gif")
-SETTLED = 2.0  # seconds: the coarsest times that file systems give to what changes
+SETTLED = 2.0  # seconds: the coarsest modification times of file systems
 
 
 class Listing(NamedTuple):
-    """The pictures below a folder, class by class; small as arrays where a million paths would not be.
+    """The pictures in a folder by class, as arrays, which take far less memory than a million paths.
 
     Attributes:
-        classes: names of the class folders, in order; some may hold no pictures.
-        counts: int64, pictures of each class.
-        names: uint8, the paths relative to the folder, each ended by a zero byte.
-        folders: uint8, likewise: every folder that was listed, the class folders' parent first.
-        times: int64, when each of `folders` last changed, in nanoseconds.
+        classes: uint8, sorted names of the class folders, each ending in a zero byte; some may have no pictures.
+        counts: int64, number of pictures per class.
+        names: uint8, paths relative to the folder, each ending in a zero byte.
+        folders: uint8, every folder that was listed, in the same format; the parent of the class folders first.
+        times: int64, modification times of `folders`, in nanoseconds.
     """
 
     classes: np.ndarray
@@ -36,7 +36,7 @@ class Listing(NamedTuple):
 
 
 class FolderSource:
-    """The pictures of a listing; labels count along `label_names`."""
+    """The pictures of a listing; labels are indices into `label_names`."""
 
     columns = ("label",)
 
@@ -57,16 +57,16 @@ class FolderSource:
 
 
 def open_folder(config: Config, where: str, split: str, label_names: tuple[str, ...] | None) -> FolderSource:
-    """Read `WHERE/SPLIT/<class>/**/*.jpg` and the like; the classes are the training split's folders, in order of name.
+    """Read `WHERE/SPLIT/<class>/**/*.jpg` (or .png etc.); the classes are the training split's folders, sorted.
 
-    Names that begin with a dot are passed over, and below a class links to folders.
+    Skips names that start with a dot, and links to folders inside a class folder.
 
     Raises:
-        InputError: a folder is missing or has no pictures, or a class is unknown to the training split.
+        InputError: a folder is missing or has no pictures, or a class is not in the training split.
     """
     where = config.data.path or where
     if not where:
-        raise InputError("config.data.path is not set: the folder that holds the splits, --config.data.path=DIR")
+        raise InputError("config.data.path is not set; give the folder with the splits: --config.data.path=DIR")
     folder = Path(where).expanduser() / split
     try:
         listing = list_pictures(folder, config.data.threads)
@@ -80,21 +80,21 @@ def open_folder(config: Config, where: str, split: str, label_names: tuple[str, 
     if label_names is not None and (unknown := set(classes).difference(label_names)):
         raise InputError(f"class folder {str(folder / min(unknown))!r} has no counterpart in the training split")
     if not len(listing.names):
-        raise InputError(f"data folder {str(folder)!r} has no pictures; expected CLASS/*.jpg, .png or the like in it")
+        raise InputError(f"data folder {str(folder)!r} has no pictures; expected CLASS/*.jpg, *.png etc. in it")
     return FolderSource(folder, listing, label_names or classes)
 
 
 def list_pictures(folder: Path, threads: int) -> Listing:
-    """List the pictures below a folder, or read the listing kept in `$VIT_JAX_CACHE` if no folder has changed since.
+    """List the pictures in a folder, or read the listing from `$VIT_JAX_CACHE` if no folder has changed since.
 
-    A folder's time changes when something in it is added, removed or renamed, so asking every folder is enough.
+    Adding, removing or renaming something changes a folder's modification time, so checking every folder is enough.
     """
     kept = read_cached("listings", str(folder.absolute()))
     if kept is not None and kept.keys() == set(Listing._fields) and _current(folder, listing := Listing(**kept)):
         return listing
     start = time.time()
     listing = _scan(folder, threads)
-    # What changed just now may change again without its time showing it.
+    # A folder changed just now may change again without getting a new time.
     if listing.times.max() < (start - SETTLED) * 1e9:
         write_cached("listings", str(folder.absolute()), **listing._asdict())
     return listing

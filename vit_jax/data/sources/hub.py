@@ -11,7 +11,7 @@ from vit_jax.errors import InputError
 
 
 class HubSource:
-    """The rows of a split, their classes read from the label's column."""
+    """The rows of a split, with classes from the label column."""
 
     def __init__(self, rows: Any, image_key: str, labels: np.ndarray, label_names: tuple[str, ...]):
         self.labels, self.label_names = labels.astype(np.int32), label_names
@@ -30,13 +30,13 @@ class HubSource:
 
 
 def open_hub(config: Config, where: str, split: str, label_names: tuple[str, ...] | None) -> HubSource:
-    """Read a split of what `save_to_disk` wrote, of parquet files (`DIR/train-*.parquet`), or of `NAME[:CONFIG]`.
+    """Read a split written by `save_to_disk`, of parquet files (`DIR/train-*.parquet`), or of `NAME[:CONFIG]`.
 
-    What has no splits, one parquet file or a saved `Dataset`, is the split `train`. The classes are the names that the
-    label's column has, else its values in order.
+    Data without splits (one parquet file or a saved `Dataset`) is the split `train`. The classes are the label column's
+    class names, else its sorted values.
 
     Raises:
-        InputError: `datasets` isn't installed, the set can't be had, or it has no such split or column.
+        InputError: `datasets` isn't installed, the data set can't be read, or it has no such split or column.
     """
     try:
         import datasets
@@ -48,7 +48,7 @@ def open_hub(config: Config, where: str, split: str, label_names: tuple[str, ...
     name = f"data set {where!r}"
     try:
         rows = _load(datasets, where, split)
-    except Exception as error:  # Whatever its HTTP library or a damaged file raises comes through.
+    except Exception as error:  # The HTTP library or a damaged file may raise anything.
         raise InputError(f"{name}, split {split!r}: can't be read: {' '.join(str(error).split())}") from error
     for key, column in (("image_key", config.data.image_key), ("label_key", config.data.label_key)):
         if column not in rows.column_names:

@@ -1,10 +1,10 @@
-"""Pictures prepared once for speed: ArrayRecord shards, as `scripts/prepare_data.py` writes and training reads them.
+"""Pictures prepared once for speed: ArrayRecord shards, written by `scripts/prepare_data.py` and read in training.
 
-    DIR/manifest.json                           what there is: written last, so that without it nothing is read
+    DIR/manifest.json                           list of splits and shards; written last, and required for reading
     DIR/train-00000-of-00008.array_record       records: the class, int32 little-endian, then the picture's file
-    DIR/train-00000-of-00008.json               labels and checksum: written when the shard is whole
+    DIR/train-00000-of-00008.json               labels and checksum; written when the shard is complete
 
-Record i of a split is record i // N of shard i % N: shards hold alike, and the order is that of the set they came from.
+Record i of a split is record i // N of shard i % N: shards are alike, and records keep the order of their source.
 """
 
 import json
@@ -23,7 +23,7 @@ LABEL = struct.Struct("<i")
 
 
 def shard_name(split: str, shard: int, shards: int) -> str:
-    """Return the name of a shard without its ending."""
+    """Return the name of a shard without its extension."""
     return f"{split}-{shard:05d}-of-{shards:05d}"
 
 
@@ -49,17 +49,17 @@ class RecordsSource:
 def _open(file: Path) -> Any:
     from array_record.python.array_record_module import ArrayRecordReader
 
-    # A picture with one call, in half the time of ArrayRecordDataSource, which reads 32 KiB a call.
+    # Reads a picture in one call, in half the time of ArrayRecordDataSource, which reads 32 KiB per call.
     return ArrayRecordReader(
         str(file), options="readahead_buffer_size:0,max_parallelism:0", file_reader_buffer_size=2**18
     )
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return what a prepared data set says of itself.
+    """Return the manifest of a prepared data set.
 
     Raises:
-        InputError: it is none, isn't finished, or is of another format.
+        InputError: there is none, because the data isn't prepared or isn't finished, or it has another format.
     """
     path = folder / "manifest.json"
     try:
@@ -79,7 +79,7 @@ def open_records(config: Config, where: str, split: str, label_names: tuple[str,
     """Read a split that `scripts/prepare_data.py` wrote.
 
     Raises:
-        InputError: it isn't there, isn't finished, or a shard is missing or cut off.
+        InputError: the split is missing or unfinished, or a shard is missing or truncated.
     """
     where = config.data.path or where
     if not where:

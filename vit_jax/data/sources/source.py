@@ -1,4 +1,4 @@
-"""What a source of pictures is: a length, a record at an index, the label names. And parts of one."""
+"""The interface of a source of pictures (length, records by index, label names), and ways to take parts of one."""
 
 import re
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ from vit_jax.errors import InputError
 
 
 class Record(NamedTuple):
-    """One picture and what is known of it.
+    """One picture and its columns.
 
     Attributes:
-        picture: decoded as uint8 (height, width, channels), a file, or the bytes of one.
-        columns: by name: "label", an int; or "labels", uint8 (classes,), 1 for each class that it shows; and whatever
-            else the source knows.
-        identifier: tells it from all others of its split: a path, or a number.
+        picture: decoded uint8 (height, width, channels), a file, or the bytes of one.
+        columns: values by name: "label", an int; or "labels", uint8 (classes,), 1 for each class in the picture; and
+            any others that the source has.
+        identifier: unique in its split: a path, or a number.
     """
 
     picture: np.ndarray | Path | bytes
@@ -34,8 +34,8 @@ class Source(Protocol):
         label_names: the classes.
         columns: names of the columns that every record has.
 
-    One that can be cut class by class also has `labels`, int32 (n,), which it may read when first asked; where pictures
-    have several, uint8 (n, classes).
+    A source that can be sliced also has `labels`, int32 (n,), or uint8 (n, classes) if pictures have several; it may
+    load them on first access.
     """
 
     label_names: tuple[str, ...]
@@ -62,7 +62,7 @@ class ArraySource:
 
 
 class Subset:
-    """The records of another source at some indices, in that order."""
+    """The records of another source at the given indices, in that order."""
 
     def __init__(self, source: Source, index: Int[np.ndarray, "n"]):
         self.source, self.index = source, index
@@ -78,23 +78,23 @@ class Subset:
 
 
 def column_of(labels: Integer[np.ndarray, "n *classes"]) -> str:
-    """Return the name of the column that holds such labels: one a picture, or several."""
+    """Return the column name of such labels: "label" for one per picture, "labels" for several."""
     return "label" if labels.ndim == 1 else "labels"
 
 
 def take(source: Source, index: Int[np.ndarray, "n"]) -> Source:
-    """Return the source of the records at `index`; of pictures in memory, one in memory."""
+    """Return a source of the records at `index`, in memory if the given one is."""
     if isinstance(source, ArraySource):
         return ArraySource(source.images[index], source.labels[index], source.label_names)
     return Subset(source, index)
 
 
 def stratified_order(labels: Integer[np.ndarray, "n *classes"], seed: int) -> Int[np.ndarray, "n"]:
-    """Return an order of all records, any beginning of which holds the classes in their proportions.
+    """Return an order of all records in which every prefix has the classes in proportion.
 
-    A beginning holds ceil(t n_c) pictures of a class of n_c, or one fewer, with the same t for every class; so no class
-    is missing from one that is as long as there are classes. Within its class the order is drawn from (seed, class).
-    Where pictures have several labels, it is a random order drawn from the seed.
+    A prefix has ceil(t n_c) pictures of a class of n_c, or one fewer, with the same t for every class; so a prefix at
+    least as long as the number of classes misses none. The order within a class is drawn from (seed, class). If
+    pictures have several labels, the order is random, drawn from the seed.
     """
     if labels.ndim > 1:
         return np.random.default_rng(seed).permutation(len(labels))
@@ -106,7 +106,7 @@ def stratified_order(labels: Integer[np.ndarray, "n *classes"], seed: int) -> In
 
 
 def take_fraction(source: Source, fraction: float, seed: int) -> Source:
-    """Return a part of a source, class by class: each smaller fraction of the same seed lies inside each larger.
+    """Return a stratified part of a source; with the same seed, a smaller fraction is a subset of a larger one.
 
     Raises:
         InputError: the part has fewer pictures than there are classes.
@@ -135,12 +135,12 @@ def parse_split(text: str) -> tuple[str, str | None, str | None]:
 
 
 def take_slice(source: Source, start: str | None, stop: str | None) -> Source:
-    """Return the records between two ends, numbers or percentages, that count from the end where negative.
+    """Return the records between two ends, numbers or percentages; negative ones count from the end.
 
-    It is cut in a fixed stratified order, for many a set is stored class by class: each part holds every class.
+    Slices a fixed stratified order, so that each part has every class even if the data is stored class by class.
 
     Raises:
-        InputError: nothing lies between the ends.
+        InputError: the slice is empty.
     """
     if start is None and stop is None:
         return source

@@ -1,4 +1,4 @@
-"""The pictures of a tar, read in place."""
+"""The pictures in a tar file, read in place."""
 
 import os
 import tarfile
@@ -12,7 +12,7 @@ from vit_jax.errors import InputError
 
 
 class TarSource:
-    """The pictures of one split of a tar: where each begins and how long it is."""
+    """The pictures of one split of a tar file, by offset and size."""
 
     columns = ("label",)
 
@@ -29,7 +29,7 @@ class TarSource:
 
 
 def open_tar(path: str) -> dict[str, Source]:
-    """Return the splits of a tar of SPLIT/CLASS/**/*.jpg, in the order of the same folder."""
+    """Return the splits of a tar file of SPLIT/CLASS/**/*.jpg, in the same order as from a folder."""
     places, links = {}, {}
     try:
         with tarfile.open(path, "r:") as tar:
@@ -40,7 +40,7 @@ def open_tar(path: str) -> dict[str, Source]:
                 elif member.islnk():
                     links[name] = os.path.normpath(member.linkname)
     except tarfile.ReadError as error:
-        raise InputError(f"tar {path!r} can't be read at random: if it is compressed, uncompress it first") from error
+        raise InputError(f"tar {path!r} has no random access; if it is compressed, decompress it first") from error
     places |= {name: places[target] for name, target in links.items() if target in places}
     splits: dict[str, list[tuple[str, bytes, tuple[int, int]]]] = {}
     for name, place in places.items():
@@ -64,5 +64,5 @@ def open_tar(path: str) -> dict[str, Source]:
 
 
 def in_order(splits: Iterable[str]) -> list[str]:
-    """Return the training split first, for the classes are its classes."""
+    """Return the splits, training first, because its classes are used for all."""
     return sorted(splits, key=lambda split: (split != "train", split))

@@ -17,7 +17,7 @@ from vit_jax.errors import InputError
 
 
 class TfdsSource:
-    """A split of a TFDS set; `identity` tells it from every other, to keep its labels under."""
+    """A split of a TFDS data set; `identity` is the unique key under which its labels are cached."""
 
     def __init__(self, examples: Sequence, config: Config, label_names: tuple[str, ...], identity: str):
         self.label_names = label_names
@@ -34,7 +34,7 @@ class TfdsSource:
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """Every record's class: the whole split is read for it, once, and the labels kept."""
+        """The class of every record; reads the whole split once, then caches the labels."""
         kept = read_cached("labels", self._identity)
         if kept is not None:
             return kept["labels"]
@@ -46,12 +46,12 @@ class TfdsSource:
 
 
 def open_tfds(config: Config, where: str, split: str, label_names: tuple[str, ...] | None) -> TfdsSource:
-    """Read a split, or a slice as TFDS writes it (`train[:99%]`), of the set `NAME[/CONFIG][:VERSION]`.
+    """Read a split, or a slice in TFDS notation (`train[:99%]`), of the data set `NAME[/CONFIG][:VERSION]`.
 
-    It lies in `config.data.path`, or else where TFDS keeps its sets: `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
+    Reads it from `config.data.path`, by default TFDS's directory: `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
 
     Raises:
-        InputError: the set isn't prepared as ArrayRecord, or has no such split or feature.
+        InputError: the data set isn't prepared as ArrayRecord, or has no such split or feature.
     """
     import tensorflow_datasets as tfds
 
@@ -86,10 +86,10 @@ def open_tfds(config: Config, where: str, split: str, label_names: tuple[str, ..
 
 
 def find_builder(where: str, data_dir: str | None) -> Any:
-    """Return the reader of a prepared set.
+    """Return the read-only builder of a prepared data set.
 
     Raises:
-        InputError: the set isn't prepared, or not as ArrayRecord; the message has the command that prepares it.
+        InputError: the data set isn't prepared, or not as ArrayRecord; the message has the command that prepares it.
     """
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.read_only_builder import builder_from_files
@@ -101,7 +101,7 @@ def find_builder(where: str, data_dir: str | None) -> Any:
         trouble = f"tfds set {where!r} isn't prepared in {place!r}"
         raise InputError(f"{trouble}; prepare it once: {_command(where, place)}{_manual(where, place)}") from error
     if tfds.core.FileFormat.ARRAY_RECORD not in builder.info.available_file_formats():
-        trouble = f"tfds set {where!r} is prepared as {builder.info.file_format.value}, which can't be read at random"
+        trouble = f"tfds set {where!r} is prepared as {builder.info.file_format.value}, which has no random access"
         beside = os.path.join(place, "array_record")
         raise InputError(f"{trouble}; prepare it once and set config.data.path={beside!r}: {_command(where, beside)}")
     return builder
@@ -114,7 +114,7 @@ def _command(where: str, place: str) -> str:
 
 
 def _manual(where: str, place: str) -> str:
-    """Return what must be downloaded by hand before a set can be prepared, if TFDS says so."""
+    """Return TFDS's instructions for files to download by hand before preparing a data set, if any."""
     import tensorflow_datasets as tfds
 
     try:
