@@ -64,9 +64,11 @@ def open_splits(src: str, splits: str | None, config: Config) -> dict[str, Sourc
             raise InputError(f"tar {src!r} has no split {min(missing)!r}; there is {', '.join(found)}")
         return {split: found[split] for split in named or found}
     if os.path.isdir(src):
-        inside = [entry.name for entry in os.scandir(src) if entry.is_dir() and not entry.name.startswith(".")]
-        if not any(entry.is_dir() for split in inside for entry in os.scandir(os.path.join(src, split))):
-            raise InputError(f"{src!r} holds no SPLIT/CLASS/*.jpg, such as train/cat/1.jpg: {found_in(src, inside)}")
+        inside = [path.name for path in Path(src).iterdir() if path.is_dir() and not path.name.startswith(".")]
+        if not any(path.is_dir() for split in inside for path in (Path(src) / split).iterdir()):
+            raise InputError(
+                f"{src!r} holds no SPLIT/CLASS/*.jpg, such as train/cat/1.jpg: {describe_contents(inside)}"
+            )
         config = override(config, {"data.name": "folder", "data.path": repr(src)})
         named = named or in_order(inside)
     elif ":" in src:
@@ -85,12 +87,12 @@ def open_splits(src: str, splits: str | None, config: Config) -> dict[str, Sourc
     return sources
 
 
-def found_in(src: str, folders: list[str]) -> str:
-    """Return what a folder contains instead of splits."""
+def describe_contents(folders: list[str]) -> str:
+    """Return what a folder holds in place of splits."""
     if not folders:
         return "it has no subfolders"
     some = ", ".join(map(repr, sorted(folders)[:3]))
-    return f"no subfolders in {some}; if they are classes, give the parent folder"
+    return f"there are no subfolders in {some}; if these are classes, give the folder above"
 
 
 def cap(picture: bytes, short_side: int, quality: int) -> bytes:

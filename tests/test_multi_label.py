@@ -140,7 +140,7 @@ def test_one_label_each_is_classification_and_none_is_allowed(pairs, tmp_path):
         (["path,label", "train/2.png,cat"], r"line 2: there is no picture '.*train/2.png'"),
         (["path,label", "train/0.png,cat", "train/0.png,dog"], r"line 3: 'train/0.png' is listed twice"),
         (["path,label"], r"train.csv' lists no pictures"),
-        (["path,label", "train/0.png,cat,dog"], r"line 2: 3 columns, but the first line names 2"),
+        (["path,label", "train/0.png,cat,dog"], r"line 2: has 3 columns, but the first line names 2"),
     ],
 )
 def test_a_bad_table_is_refused_in_one_line(pairs, tmp_path, lines, message):

@@ -217,7 +217,10 @@ def test_it_refuses(pictures, tmp_path, prepare):
         ([tmp_path / "nowhere", out], "nowhere' does not exist; give a folder, a tar, or a source such as tfds:NAME"),
         ([tmp_path / "a.tar.gz", out], "has no random access; if it is compressed, decompress it first"),
         ([tmp_path / "flat.tar", out], "has no pictures; expected SPLIT/CLASS"),
-        ([tmp_path / "flat", out], r"flat/bee' has no pictures; expected CLASS/\*.jpg"),
+        (
+            [tmp_path / "flat", out],
+            r"flat' holds no SPLIT/CLASS/\*.jpg, .*: there are no subfolders in 'bee'; if",
+        ),
         ([pictures, out, "--splits=train,valid"], "valid' does not exist"),
         ([pictures, out, "--task=3/3"], "--task=3/3: must be I/N with I from 0 to N-1"),
         ([pictures, out, "--short_side=0"], "--short_side=0: must be at least 1"),

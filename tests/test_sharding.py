@@ -22,7 +22,7 @@ from vit_jax.cluster.sharding import (
 )
 from vit_jax.config import Config, MeshShape, Model, Optim
 from vit_jax.errors import InputError
-from vit_jax.experiment import build_experiment, unrolled
+from vit_jax.experiment import batch_shapes, build_experiment, unrolled
 from vit_jax.models import init_params
 from vit_jax.models.layers import REMAT
 from vit_jax.preflight.check import compile_step

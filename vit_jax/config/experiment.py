@@ -62,10 +62,12 @@ class Config(Section):
             ("custom/16" takes their sizes); other `model` keys left at their defaults are taken from them. Positions
             are resized to `image_size`; the head is new and zero, unless the weights are a run with the same classes.
             The weights are read once: a run with a checkpoint no longer needs them.
+        seed: seed of initialization, data order, crops, augmentation and dropout.
         batch: number of pictures in the global batch of a step.
         accumulate: number of parts that a batch is split into, processed in sequence to save memory. The update is
             that of the whole batch, but each part has its own draws of dropout and stochastic depth.
         image_size: height and width in pixels; one number for a square.
+        channels: channels of the pictures: 1 (gray) or 3 (RGB).
         total, warmup, cooldown, log_every, eval_every, save_every: durations with a unit: "100st" steps, "90ep"
             epochs, "1_000_000ex" pictures, "5%" of the total. The learning rate rises linearly over the warm-up and
             falls linearly to 0 over the cooldown.
@@ -140,16 +142,6 @@ RUNTIME_KEYS = (
     "evaluators",
     *("data.path", "data.threads", "data.cache_mb", "data.max_bad", "data.examples", "data.classes"),
 )
-
-
-def parse_duration(text: str, where: str) -> tuple[float, str]:
-    """Split "90ep" into (90.0, "ep"); raise `InputError` naming `where`."""
-    match = re.fullmatch(r"(\d[\d_]*\.?\d*)(st|ep|ex|%)", text)
-    if not match:
-        raise InputError(
-            f"{where}={text!r}: not a duration; write 100st (steps), 90ep (epochs), 1_000ex (images) or 5%"
-        )
-    return float(match[1]), match[2]
 
 
 def parse_arg(arg: str | None, **defaults) -> types.SimpleNamespace:

@@ -15,6 +15,8 @@ class Model(Section):
     Attributes:
         name: size/patch, such as "S/16"; "R50+B/16" is a hybrid, "BiT-R50x1" a ResNet; "custom/16" has no sizes.
         patch: side of the square that one token covers, in pixels of the picture.
+        width, depth, num_heads, mlp_dim: token width, number of blocks, heads per block, and hidden width of the MLP;
+            None: from the table of sizes.
         resnet: number of units in each stage of a hybrid's or BiT's ResNet; () is the root alone, None a pure ViT.
         resnet_width: channels of the ResNet's root: 64 times the width factor.
         pool: what the head reads: the class token ("token"), the mean over the patches ("gap"), multi-head attention

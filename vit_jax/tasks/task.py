@@ -25,6 +25,7 @@ class Task(abc.ABC):
 
     evaluators: ClassVar[tuple[str, ...]]
     best: ClassVar[str]
+    num_outputs: int
 
     def __init__(self, config: Config, num_classes: int):
         """Create the task of a config for a data set with `num_classes` classes.
