@@ -87,7 +87,8 @@ def train(config: Config, workdir: Path, preemption: Preemption) -> None:
 
     # A checkpoint saved during an evaluation lacks its results, and metrics.jsonl has no line for its step yet.
     logged = plan.due(first, plan.log_every)
-    unfinished = bool(saved) and plan.evaluates(first) and not evaluate.metrics & saved.keys()
+    evaluated = any(not name.startswith(("train/", "data/")) for name in saved)
+    unfinished = bool(saved) and plan.evaluates(first) and not evaluated
     writer = Writer(workdir, first - unfinished) if jax.process_index() == 0 else None
     progress = Progress(first, plan.total) if jax.process_index() == 0 else None
     if unfinished:

@@ -18,12 +18,12 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from vit_jax import tree
+from vit_jax.cluster.sharding import make_mesh, tree_shardings, with_shardings
 from vit_jax.config import MeshShape
-from vit_jax.runs.digest import digests
 from vit_jax.errors import InputError
 from vit_jax.models import init_params, model_graph
+from vit_jax.runs.digest import digests
 from vit_jax.runs.directory import Facts, finished_steps, read_facts
-from vit_jax.cluster.sharding import make_mesh, tree_shardings, with_shardings
 from vit_jax.step import State
 from vit_jax.tasks import best_metric
 

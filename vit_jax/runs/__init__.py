@@ -1,0 +1,1 @@
+"""Run directories: the facts of a run, its checkpoints and its metrics."""
