@@ -150,7 +150,7 @@ def overrides(draw):
 
 @given(overrides=overrides())
 @settings(
-    max_examples=int(os.environ.get("RANDOM_CONFIGS", 8)),
+    max_examples=int(os.environ.get("RANDOM_CONFIGS", 4)),
     derandomize="RANDOM_CONFIGS" not in os.environ,
     deadline=None,
     suppress_health_check=list(HealthCheck),
