@@ -4,7 +4,7 @@ python -m vit_jax.train --config=configs/imagenet1k.py --workdir=runs/s16 --conf
 python -m vit_jax.train --config=configs/imagenet1k.py:model=B/16,epochs=300 --workdir=runs/b16 --config.data.path=SETS
 
 Expected for S/16, from the paper: 76.5 % top-1 after 90 epochs, in 6 to 7 h on a TPU v3-8; 80 % after 300. It has no
-figure for B/16. Not measured here. README.md explains data preparation; `--config.data.name=folder` reads a folder.
+figure for B/16. Not measured here. docs/data.md explains data preparation; `--config.data.name=folder` reads a folder.
 """
 
 from ml_collections import ConfigDict

@@ -82,7 +82,7 @@ figure             {run / "quickstart.png"}
 what to try next
   .venv/bin/python -m vit_jax.evaluate --workdir={run}
   .venv/bin/python -m vit_jax.train --config=configs/digits.py --workdir=runs/deeper --config.model.depth=8
-  your own pictures: see "Train on your own folder" in README.md""")
+  your own pictures: see docs/own_folder.md""")
 
 
 def main(argv: list[str] | None = None) -> None:
