@@ -13,8 +13,8 @@ PACKAGE = ROOT / "vit_jax"
 # From bottom to top; the parts on one line do not import each other.
 FLOORS = [
     ("errors",),
-    ("config", "losses", "pixels", "tree"),
-    ("cache",),
+    ("config", "labels", "losses", "tree"),
+    ("cache", "pixels"),
     ("cluster", "data", "models", "optim", "tasks"),
     ("step",),
     ("evaluators", "experiment"),

@@ -335,7 +335,7 @@ def test_every_kind_of_model_is_asked_alike():
         (np.zeros((2, 3, 64, 64), np.float32), r"the channels come last: transpose \(0, 2, 3, 1\)"),
         (np.zeros((64, 64, 3), np.float32), r"for a single picture, add a batch axis: images\[None\]"),
         (np.zeros((2, 64), np.float32), r"not \(2, 64\)"),
-        (np.zeros((2, 64, 64, 3), np.int32), r"takes floats in \[-1, 1\] or uint8 pixels, not int32"),
+        (np.zeros((2, 64, 64, 3), np.int32), r"takes normalised floats or uint8 pixels, not int32"),
         (np.zeros((2, 64, 64, 3), bool), r"not bool"),
     ],
 )
@@ -388,3 +388,19 @@ def test_mistakes_are_told_in_one_line(call, message):
     with pytest.raises(InputError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["nano/4", "BiT-R50x1"])
+def test_pixels_are_normalised_as_the_config_says(name):
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    facts = {"num_classes": 3, "image_size": 32, "mean": mean, "std": std}
+    model = create_model(name, **facts, **({} if name.startswith("BiT") else {"depth": 1}))
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    expected = model.features((pixels / 255 - mean).astype(np.float32) / np.float32(std))
+    np.testing.assert_allclose(model.features(pixels), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_mean_for_other_channels_is_refused():
+    model = create_model("nano/4", image_size=32, mean=(0.1, 0.2))
+    with pytest.raises(InputError, match=r"model.mean=\(0.1, 0.2\): must be one number, or one for each of 3 channels"):
+        jax.eval_shape(model, jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.uint8))

@@ -12,7 +12,7 @@ from flax import nnx
 from vit_jax import tree
 from vit_jax.config import Config
 from vit_jax.data.augment import augment
-from vit_jax.pixels import normalise
+from vit_jax.pixels import normalise, standardise
 from vit_jax.tasks import Task
 
 Batch = dict[str, jax.Array]
@@ -70,6 +70,7 @@ def make_train_step(
         # The step's own key: randomness in step k depends only on (seed, k), resumed or not.
         augment_key, model_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), state.step))
         images, targets = augment(augment_key, normalise(batch["image"]), task.targets(batch), config.augment)
+        images = standardise(images, config.model)
         moving = tree.select(state.params, trained)
         frozen = tree.select(state.params, tree.flatten(state.params).keys() - trained)
 

@@ -13,6 +13,7 @@ from vit_jax.config.experiment import (
 from vit_jax.config.model import Model, height_width
 from vit_jax.config.optim import Optim
 from vit_jax.config.plan import Plan, make_plan
+from vit_jax.config.preprocessing import Preprocessing
 
 __all__ = [
     "Augment",
@@ -23,6 +24,7 @@ __all__ = [
     "Model",
     "Optim",
     "Plan",
+    "Preprocessing",
     "differences",
     "flatten",
     "from_dict",

@@ -34,6 +34,9 @@ class Data(Section):
             height.
         crop_fraction: size of the central and random crops, relative to the largest crop with the model's aspect
             ratio. A central crop keeps a picture that already has the model's size whole.
+        resize: how evaluation and prediction fit a picture to the model's size: its central crop ("crop"), all of it
+            with bars of the mean color ("pad"), or all of it with its aspect ratio changed ("stretch").
+        filter: interpolation when pictures are evaluated, predicted or cropped centrally; antialiased.
         max_bad: fraction of a split's pictures that may be unreadable before a run stops; training replaces each with
             the next one.
         examples, classes: number of training pictures and of classes; `vit_jax.preflight.check` uses them on machines
@@ -56,6 +59,8 @@ class Data(Section):
     crop_scale: tuple[Share, Share] = (0.08, 1.0)
     crop_ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
     crop_fraction: Share = 0.875
+    resize: Literal["crop", "pad", "stretch"] = "crop"
+    filter: Literal["bilinear", "bicubic"] = "bilinear"
     max_bad: Fraction = 0.001
     examples: Count | None = None
     classes: Count | None = None

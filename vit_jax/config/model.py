@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from vit_jax.config.coerce import Section
-from vit_jax.config.ranges import Count, Finite, NonNegative, Positive, Range, Rate
+from vit_jax.config.ranges import Count, Finite, Fraction, NonNegative, Positive, Range, Rate
 from vit_jax.errors import InputError
 
 
@@ -42,6 +42,8 @@ class Model(Section):
             dropped pictures in each group of 16 consecutive pictures of a batch.
         head_bias: initial bias of the head; -10 for the sigmoid loss over many classes, as in Steiner et al. (2022).
         attention: implementation; "auto": fused by cuDNN on GPUs in half precision where supported, else XLA.
+        mean, std: how pixels become floats: (pixel / 255 - mean) / std, one number for all channels or one for each.
+            The defaults give [-1, 1].
         dtype: dtype of the computation; parameters are always float32. "auto": bfloat16 on accelerators, else float32.
         remat: what the backward pass recomputes instead of storing: only the cheap operations, keeping the outputs of
             linear layers and attention ("none"; fastest), or everything in a block ("full"; least memory). Affects
@@ -78,6 +80,8 @@ class Model(Section):
     drop_path_subset: bool = False
     head_bias: Finite = 0.0
     attention: Literal["auto", "xla", "cudnn"] = "auto"
+    mean: tuple[Fraction, ...] = (0.5,)
+    std: tuple[Positive, ...] = (0.5,)
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     remat: Literal["none", "full"] = "none"
     unroll: Count | None = None

@@ -102,7 +102,7 @@ def add_position(
     batch, XLA wants the batch innermost, and on GPUs all blocks take over that order, between transpositions.
     """
     position = position.astype(tokens.dtype)
-    return tokens + jnp.einsum("b,td->btd", jnp.ones(len(tokens), tokens.dtype), position)
+    return tokens + jnp.einsum("b,td->btd", jnp.ones(tokens.shape[0], tokens.dtype), position)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Key, Shaped
 
-from vit_jax.config import Model
+from vit_jax.config import Model, Preprocessing
 from vit_jax.errors import InputError
 from vit_jax.models.activations import check_names
 from vit_jax.models.layers import PatchEmbedding, compute_dtype, make_head, stacked
@@ -155,11 +155,13 @@ class BiT(nnx.Module):
     Attributes:
         config: the resolved `vit_jax.config.Model`.
         image_size: (height, width) that it was made for; it runs on any.
+        preprocessing, label_names: as in `ViT`.
     """
 
     def __init__(self, config: Model, *, num_classes: int, image_size: tuple[int, int], channels: int, rngs: nnx.Rngs):
         self.config, self.image_size = config, tuple(image_size)
         self.num_classes, self.channels = num_classes, channels
+        self.preprocessing, self.label_names = Preprocessing(mean=config.mean, std=config.std), None
         dtype = compute_dtype(config)
         self.resnet = Stages(config, channels, bit=True, dtype=dtype, rngs=rngs)
         # The head reads float32, so its input is not rounded on the way.
@@ -184,7 +186,7 @@ class BiT(nnx.Module):
             InputError: the model has no such activation, or doesn't take such pictures.
         """
         check_names(names, self)
-        _, *maps = self.resnet.maps(as_input(images, self.channels, self.config.name))
+        _, *maps = self.resnet.maps(as_input(images, self.channels, self.config))
         last = self._encode(maps[-1])
         found = {f"stage/{i}": stage for i, stage in enumerate(maps)}
         found["tokens"] = last.reshape(last.shape[0], -1, last.shape[-1])
@@ -197,13 +199,14 @@ class BiT(nnx.Module):
 
     def features(self, images: Images, *, key: Key[Array, ""] | None = None) -> Float[Array, "batch dim"]:
         """Return what the head reads; else as `__call__`."""
-        return self._encode(self.resnet(as_input(images, self.channels, self.config.name))).mean(axis=(1, 2))
+        return self._encode(self.resnet(as_input(images, self.channels, self.config))).mean(axis=(1, 2))
 
     def __call__(self, images: Images, *, key: Key[Array, ""] | None = None) -> Float[Array, "batch classes"]:
         """Return float32 logits; a key changes nothing.
 
         Args:
-            images: floats in [-1, 1], or uint8 pixels from 0 to 255, which are normalised to that range.
+            images: uint8 pixels from 0 to 255, or floats that are normalised as the weights expect: in [-1, 1], unless
+                `config.mean` and `config.std` say otherwise.
 
         Raises:
             InputError: the pictures have another rank, other channels or another integer type; found while tracing.

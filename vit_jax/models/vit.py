@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Key, Shaped
 
-from vit_jax.config import Model
+from vit_jax.config import Model, Preprocessing
 from vit_jax.errors import InputError
 from vit_jax.models.activations import attention_weights, check_names
 from vit_jax.models.layers import (
@@ -37,12 +37,15 @@ class ViT(nnx.Module):
     Attributes:
         config: the resolved `vit_jax.config.Model`.
         image_size: (height, width) that the position embeddings are for.
+        preprocessing: how pictures become its input; `vit_jax.load` takes it from the weights.
+        label_names: the classes of its outputs, or None where the weights don't say.
     """
 
     def __init__(self, config: Model, *, num_classes: int, image_size: tuple[int, int], channels: int, rngs: nnx.Rngs):
         _check(config)
         self.config, self.image_size = config, tuple(image_size)
         self.num_classes, self.channels = num_classes, channels
+        self.preprocessing, self.label_names = Preprocessing(mean=config.mean, std=config.std), None
         dtype, width = compute_dtype(config), config.width
         grid = self.grid(image_size)
 
@@ -103,7 +106,7 @@ class ViT(nnx.Module):
             InputError: the model has no such activation, or doesn't take such pictures.
         """
         check_names(names, self)
-        images = as_input(images, self.channels, self.config.name)
+        images = as_input(images, self.channels, self.config)
         wants = {name.split("/")[0] for name in names}
         embedded, start, added, bias = self._embed(images)
         encoded, blocks = self._encode(start, added, bias, None, collect=bool(wants & {"block", "attention"}))
@@ -133,14 +136,15 @@ class ViT(nnx.Module):
 
     def features(self, images: Images, *, key: Key[Array, ""] | None = None) -> Float[Array, "batch *tokens dim"]:
         """Return what the head reads: one vector a picture, or with `pool="none"` one a token; else as `__call__`."""
-        _, tokens, added, bias = self._embed(as_input(images, self.channels, self.config.name))
+        _, tokens, added, bias = self._embed(as_input(images, self.channels, self.config))
         return self._pool(self._encode(tokens, added, bias, key)[0])
 
     def __call__(self, images: Images, *, key: Key[Array, ""] | None = None) -> Float[Array, "batch *tokens classes"]:
         """Return float32 logits; with a key, dropout and stochastic depth act.
 
         Args:
-            images: floats in [-1, 1], or uint8 pixels from 0 to 255, which are normalised to that range.
+            images: uint8 pixels from 0 to 255, or floats that are normalised as the weights expect: in [-1, 1], unless
+                `config.mean` and `config.std` say otherwise.
 
         Raises:
             InputError: the pictures have another rank, other channels or another integer type, or a size that the patch

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import jax
 
-from vit_jax.config import Config, differences, from_dict
+from vit_jax.config import Config, Preprocessing, differences, from_dict
 from vit_jax.errors import InputError
 
 
@@ -58,11 +58,7 @@ def open_workdir(workdir: Path, facts: Facts) -> None:
     values = {
         "config": dataclasses.asdict(facts.config),
         "label_names": facts.label_names,
-        "preprocessing": {
-            "resize": f"shorter side to size / {facts.config.data.crop_fraction}, bilinear, center crop; "
-            "pictures that already have the model's size are unchanged",
-            "values": "pixel * 2 / 255 - 1",
-        },
+        "preprocessing": Preprocessing.of(facts.config.data, facts.config.model).described(facts.config.height_width()),
     }
     try:
         workdir.mkdir(parents=True, exist_ok=True)

@@ -15,8 +15,9 @@ from flax import nnx
 
 from vit_jax import tree
 from vit_jax.cluster.sharding import make_mesh
-from vit_jax.config import MeshShape, Model, from_dict, height_width
+from vit_jax.config import MeshShape, Model, Preprocessing, from_dict, height_width
 from vit_jax.errors import InputError, nearest
+from vit_jax.labels import imagenet_names
 from vit_jax.models import BiT, ViT, abstract_model, init_params
 from vit_jax.models.variants import Size, name_of, resolve
 from vit_jax.weights import big_vision, bit, files, google, huggingface, timm
@@ -47,6 +48,7 @@ def load(
     resample: Literal["bilinear", "bicubic"] = "bilinear",
     grid: tuple[int, int] | None = None,
     strict: bool = True,
+    checkpoint: str = "newest",
     host: bool = False,
     **overrides,
 ) -> ViT | BiT:
@@ -61,9 +63,13 @@ def load(
         resample: how positions follow, here and in calls with pictures of another size.
         grid: (rows, columns) of the file's positions, where they are no square and the file doesn't say.
         strict: False takes what fits, leaves the rest as initialised and warns of it.
+        checkpoint: of a run directory: "newest" (that is intact), "best" or a step.
         host: True leaves the parameters in the host's memory, as NumPy arrays: a model too large for one device.
         overrides: fields of `vit_jax.config.Model` that the file doesn't say or that are to differ, such as
             `num_heads=6`, `gelu="tanh"` or `dtype="bfloat16"`.
+
+    The model's `preprocessing` and `label_names` are those of the weights. Where a file doesn't name its classes, 1,000
+    and 21,843 outputs have ImageNet's names; a new head has none.
 
     Raises:
         InputError: not a whole file of a known format, or its arrays and the model differ (all are listed).
@@ -72,7 +78,7 @@ def load(
     overrides |= {"resample": resample}
     put = np.asarray if host else _on_device
     if (path / "run.json").is_file():
-        model = _from_run(path, num_classes, put, strict, overrides)
+        model = _from_run(path, checkpoint, num_classes, put, strict, overrides)
     else:
         model = _from_file(path, str(where), num_classes, put, grid, strict, overrides)
     if image_size is not None or patch is not None:
@@ -122,7 +128,9 @@ def _host() -> jax.Device:
         return jax.local_devices()[0]
 
 
-def _from_run(path: pathlib.Path, num_classes: int | None, put: Put, strict: bool, overrides: dict) -> ViT | BiT:
+def _from_run(
+    path: pathlib.Path, checkpoint: str, num_classes: int | None, put: Put, strict: bool, overrides: dict
+) -> ViT | BiT:
     # Orbax and Grain are slow to import, and only run directories need them.
     from vit_jax.runs.checkpoint import load_params
     from vit_jax.runs.directory import read_facts
@@ -130,13 +138,15 @@ def _from_run(path: pathlib.Path, num_classes: int | None, put: Put, strict: boo
     run, label_names = read_facts(path)
     facts = run.model_facts(len(label_names))
     mesh = make_mesh(MeshShape(), [_host()])
-    params = {name: put(np.asarray(array)) for name, array in tree.flatten(load_params(path, facts, mesh)).items()}
+    restored = tree.flatten(load_params(path, facts, mesh, checkpoint))
+    params = {name: put(np.asarray(array)) for name, array in restored.items()}
     found = resolve(run.model)
     facts |= {
         "config": configured(found, overrides, str(path), strict),
         "num_classes": len(label_names) if num_classes is None else num_classes,
     }
-    graph, state = nnx.split(abstract_model(**facts))
+    own = {"label_names": label_names, "preprocessing": dataclasses.asdict(Preprocessing.of(run.data, run.model))}
+    graph, state = nnx.split(_bound(abstract_model(**facts), own, num_classes))
     shapes = tree.flatten(nnx.to_pure_dict(state))
     if num_classes is not None:
         params = {name: array for name, array in params.items() if name in shapes or not name.startswith("pre_logits/")}
@@ -176,12 +186,14 @@ def _from_file(
         ) from error
     if num_classes is not None:
         facts["num_classes"] = num_classes
+    own = {key: facts.pop(key, None) for key in ("label_names", "preprocessing")}
+    normalisation = {key: value for key, value in (own["preprocessing"] or {}).items() if key in ("mean", "std")}
+    facts["config"] = dataclasses.replace(facts["config"], **normalisation)
     if facts["num_classes"] is None:
         raise InputError(f"{where}: has no head; give num_classes= for a new one")
     facts["config"] = configured(facts["config"], overrides, where, strict)
 
-    model = abstract_model(**facts)
-    graph, state = nnx.split(model)
+    graph, state = nnx.split(_bound(abstract_model(**facts), own, num_classes))
     shapes = tree.flatten(nnx.to_pure_dict(state))
     table = format.rules(facts["config"], arrays)
     new_head = {name for name in shapes if num_classes and name.startswith("head/")}
@@ -200,6 +212,15 @@ def _from_file(
     if len(params) < len(shapes):
         params = tree.flatten(init_params(jax.random.key(0), **facts)) | params
     return nnx.merge(graph, tree.map_named(lambda name, _: params[name], nnx.to_pure_dict(state)))
+
+
+def _bound(model: ViT | BiT, own: dict[str, Any], num_classes: int | None) -> ViT | BiT:
+    """Give a model what its weights say of pictures and classes; a new head's classes have no names yet."""
+    normalisation = {"mean": model.config.mean, "std": model.config.std}
+    model.preprocessing = Preprocessing(**(own["preprocessing"] or {}) | normalisation)
+    if num_classes is None:
+        model.label_names = own["label_names"] or imagenet_names(model.num_classes)
+    return model
 
 
 def _open(path: pathlib.Path, skip: str) -> tuple[dict[str, np.ndarray], dict]:

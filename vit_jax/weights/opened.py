@@ -1,0 +1,98 @@
+"""A model ready to use, from weights or a run: with its label names, its preprocessing and its task."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from flax import nnx
+
+from vit_jax import tree
+from vit_jax.config import Config, Data, Preprocessing
+from vit_jax.errors import InputError
+from vit_jax.labels import imagenet_names, read_names
+from vit_jax.models import BiT, ViT
+from vit_jax.runs.directory import read_facts
+from vit_jax.weights import load
+from vit_jax.weights.fetch import fetch
+
+
+class Opened(NamedTuple):
+    """A model and what its user needs to know.
+
+    Attributes:
+        config: a run's own, or one made for weights, with the size, preprocessing and architecture of `model`.
+        label_names: the classes of its outputs; None where nothing names them.
+        names_from: where the names come from, in words.
+        is_run: whether it is a run directory, which says what data it was trained on.
+    """
+
+    model: ViT | BiT
+    config: Config
+    label_names: tuple[str, ...] | None
+    names_from: str
+    is_run: bool
+
+    def preprocessing(self) -> dict[str, Any]:
+        """Return how pictures become the model's input, in JSON's types."""
+        return Preprocessing.of(self.config.data, self.config.model).described(self.config.height_width())
+
+    def description(self) -> str:
+        """Return two lines for people: the model and its classes; what is done to pictures."""
+        count = tree.count(nnx.split(self.model)[1])
+        values = self.preprocessing()
+        height, width = values.pop("image_size")
+        listed = ", ".join(f"{key} {value}" for key, value in values.items())
+        return (
+            f"{self.config.model.name}: {count:,} parameters, {self.model.num_classes:,} classes ({self.names_from})\n"
+            f"pictures: {height}x{width} pixels, {listed}"
+        )
+
+
+def open_model(
+    where: str | os.PathLike,
+    *,
+    checkpoint: str = "newest",
+    labels: Path | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    resize: Literal["crop", "pad", "stretch"] | None = None,
+    host: bool = False,
+    **overrides,
+) -> Opened:
+    """Return the model of a run directory or of weights, ready to use.
+
+    Args:
+        where, checkpoint, image_size, host, overrides: as for `vit_jax.load`.
+        labels: a file that names the classes in order, see `vit_jax.labels.read_names`.
+        resize: replaces that of the weights' preprocessing.
+
+    Raises:
+        InputError: the weights can't be read, or the file has another number of names than the model has outputs.
+    """
+    path = fetch(where)
+    model = load(where, checkpoint=checkpoint, image_size=image_size, host=host, **overrides)
+    is_run = (path / "run.json").is_file()
+    ours = model.preprocessing
+    data = Data(resize=resize or ours.resize, filter=ours.filter, crop_fraction=ours.crop_fraction)
+    facts = {"image_size": model.image_size, "channels": model.channels, "model": model.config}
+    config = Config(batch=64, data=data, **facts)
+    if is_run:
+        recorded = read_facts(path).config
+        data = dataclasses.replace(recorded.data, resize=data.resize)
+        config = dataclasses.replace(recorded, data=data, **facts)
+    names, names_from = _names(model, labels, is_run)
+    return Opened(model, config, names, names_from, is_run)
+
+
+def _names(model: ViT | BiT, labels: Path | None, is_run: bool) -> tuple[tuple[str, ...] | None, str]:
+    if labels is not None:
+        names = read_names(labels)
+        if len(names) != model.num_classes:
+            raise InputError(f"{labels}: has {len(names):,} names, but the model has {model.num_classes:,} outputs")
+        return names, f"named by {labels}"
+    if model.label_names is None:
+        return None, "without names: give them with --labels=FILE"
+    if is_run:
+        return model.label_names, "named by the run"
+    presumed = model.label_names == imagenet_names(model.num_classes)
+    return model.label_names, "ImageNet's, by their number" if presumed else "named by the weights"
