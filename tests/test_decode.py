@@ -6,11 +6,12 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
+from vit_jax.config import Config, Data, Model
 from vit_jax.data import crop, jpeg
 from vit_jax.data.crop import Box
-from vit_jax.data.decode import BadPictureError, decode
+from vit_jax.data.decode import BadPictureError, decode, decode_as
 
 HEIGHT, WIDTH = 48, 64
 SIZE = (HEIGHT, WIDTH)
@@ -214,6 +215,64 @@ def test_the_central_crop_is_resize_then_cut():
     resized = Image.fromarray(picture).resize((320, 256), Image.Resampling.BILINEAR)
     cut = np.asarray(resized)[16:240, 48:272].astype(int)
     assert np.abs(decode(picture, (224, 224), 3, crop.central((224, 224), 0.875)) - cut).mean() < 0.5
+
+
+def fitted(**data):
+    mean = data.pop("mean", (0.5,))
+    channels = data.pop("channels", 3)
+    size = data.pop("size", (40, 56))
+    model = Model(mean=mean, std=(0.5,))
+    return Config(image_size=size, channels=channels, model=model, data=Data(crop_fraction=1.0, **data))
+
+
+@pytest.mark.parametrize("filter", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(90, 60), (33, 100), (20, 20), (40, 56), (8, 300)])
+def test_pad_and_stretch_are_those_of_pillow(size, filter):
+    picture, method = photo(*size), getattr(Image.Resampling, filter.upper())
+    image, mean = Image.fromarray(picture), (0.485, 0.456, 0.406)
+    stretched = np.asarray(image.resize((56, 40), method))
+    np.testing.assert_array_equal(decode_as(fitted(resize="stretch", filter=filter), picture), stretched)
+    padded = np.asarray(ImageOps.pad(image, (56, 40), method, color=(124, 116, 104)))
+    np.testing.assert_array_equal(decode_as(fitted(resize="pad", filter=filter, mean=mean), picture), padded)
+    # A JPEG is only different where it is decoded small.
+    pixels = decode_as(fitted(resize="pad", filter=filter, mean=mean), encoded(picture, "PNG"))
+    np.testing.assert_array_equal(pixels, padded)
+
+
+def test_the_central_crop_by_the_bicubic_filter_is_that_of_pillow():
+    picture = photo(90, 100)
+    cut = Image.fromarray(picture).resize((56, 40), Image.Resampling.BICUBIC, (0, 65 / 7, 100, 565 / 7))
+    np.testing.assert_array_equal(decode_as(fitted(filter="bicubic"), picture), np.asarray(cut))
+    assert (decode_as(fitted(), picture) != np.asarray(cut)).any()
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize(("height", "width"), [(400, 200), (500, 610), (60, 41)])
+def test_a_padded_jpeg_shows_the_whole_upright_picture(orientation, height, width):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    smooth = cv2.resize(photo(6, 8), (width, height), interpolation=cv2.INTER_CUBIC)
+    data = encoded(smooth, "JPEG", quality=97, subsampling=0, exif=exif)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    expected = np.asarray(ImageOps.pad(upright, (56, 40), Image.Resampling.BILINEAR, color=(128,) * 3)).astype(int)
+    difference = np.abs(decode_as(fitted(resize="pad"), data) - expected)
+    assert difference.mean() < 0.8
+    assert difference.max() < 12
+    grey = decode_as(fitted(resize="pad", channels=1), data)
+    bars = (expected == 128).all(-1)
+    assert grey.shape == (40, 56, 1)
+    assert (grey[bars] == 128).all()
+
+
+def test_a_very_long_picture_keeps_a_pixel():
+    padded = decode_as(fitted(resize="pad"), np.zeros((2, 4000, 3), np.uint8))
+    assert (padded == 0).all(axis=(1, 2)).sum() == 1
+
+
+def test_training_by_central_crops_sees_pictures_as_evaluation_does():
+    config = fitted(resize="pad")
+    assert crop.training(config, 0, 0)(90, 60) == crop.evaluation(config)(90, 60) == Box(0, -33, 90, 126)
+    assert crop.training(fitted(resize="stretch", crop="random"), 0, 0)(90, 60).height == 43
 
 
 def bomb():

@@ -10,7 +10,10 @@ from vit_jax.config import Config
 
 
 class Box(NamedTuple):
-    """A part of a picture, in pixels from its top left corner; central boxes may start and end within a pixel."""
+    """A part of a picture, in pixels from its top left corner; it may start and end within a pixel.
+
+    A box that is larger than the picture, about the same center, stands for the whole picture and bars beside it.
+    """
 
     top: float
     left: float
@@ -22,8 +25,34 @@ class Box(NamedTuple):
 Choose = Callable[[int, int], Box]
 
 
+def evaluation(config: Config) -> Choose:
+    """Return what evaluation, prediction and exported models use of a picture, by `config.data.resize`."""
+    image_size = config.height_width()
+    if config.data.resize == "crop":
+        return central(image_size, config.data.crop_fraction)
+    return padded(image_size) if config.data.resize == "pad" else whole
+
+
+def whole(height: int, width: int) -> Box:
+    """Return the whole picture, whose aspect ratio changes when it is resized to the model's."""
+    return Box(0, 0, height, width)
+
+
+def padded(image_size: tuple[int, int]) -> Choose:
+    """Return the smallest box with the model's aspect ratio around the whole picture."""
+
+    def choose(height: int, width: int) -> Box:
+        if height / image_size[0] >= width / image_size[1]:
+            box_height, box_width = height, image_size[1] * height / image_size[0]
+        else:
+            box_height, box_width = image_size[0] * width / image_size[1], width
+        return Box((height - box_height) / 2, (width - box_width) / 2, box_height, box_width)
+
+    return choose
+
+
 def central(image_size: tuple[int, int], fraction: float) -> Choose:
-    """Return the evaluation crop: `fraction` of the largest central box with the model's aspect ratio.
+    """Return the central crop: `fraction` of the largest central box with the model's aspect ratio.
 
     Equivalent to the usual resize of the shorter side to the model's size / `fraction`, then a center crop (256 to
     224 pixels). A picture that already has the model's size is used whole.
@@ -41,7 +70,7 @@ def central(image_size: tuple[int, int], fraction: float) -> Choose:
 def training(config: Config, epoch: int, index: int) -> Choose:
     """Return the crop of a training picture, determined by (seed, epoch, index) and the picture's size alone."""
     if config.data.crop == "central":
-        return central(config.height_width(), config.data.crop_fraction)
+        return evaluation(config)
     rng = np.random.default_rng((config.seed, epoch, index))
     if config.data.crop == "random":
         return lambda height, width: _random(rng, height, width, config.height_width(), config.data.crop_fraction)

@@ -17,7 +17,7 @@ import numpy as np
 from vit_jax.config import Config
 from vit_jax.data import crop
 from vit_jax.data.bad import BadPictures
-from vit_jax.data.decode import BadPictureError, decode
+from vit_jax.data.decode import BadPictureError, Resampling, decode
 from vit_jax.data.sources.source import ArraySource, Source, column_of
 from vit_jax.errors import InputError
 
@@ -68,7 +68,7 @@ def prepare(
     bad = bad or BadPictures(len(source), config.data.max_bad)
     images = np.zeros((len(source), *shape), np.uint8)
     values = _empty(columns, len(source))
-    choose = crop.central(shape[:2], config.data.crop_fraction)
+    choose = crop.evaluation(config)
     found = {}
 
     def read(index: int) -> None:
@@ -163,7 +163,7 @@ def eval_batches(
         InputError: too many pictures can't be read.
     """
     number, shape = len(source), (*config.height_width(), config.channels)
-    choose = crop.central(shape[:2], config.data.crop_fraction)
+    choose = crop.evaluation(config)
 
     def read(index: int, image: np.ndarray, values: Batch, row: int, found: dict[int, str]) -> bool:
         try:
@@ -215,7 +215,8 @@ def _read(
     # Write the decoded picture to `out`, and its columns to a row of `values`.
     picture, columns, identifier = source[index]
     try:
-        pixels = decode(picture, config.height_width(), config.channels, choose, fast, out)
+        size, resampling = config.height_width(), Resampling.of(config)
+        pixels = decode(picture, size, config.channels, choose, fast, out, resampling)
     except BadPictureError as error:
         raise error if isinstance(picture, Path) else BadPictureError(f"record {identifier}: {error}") from error
     if not np.may_share_memory(pixels, out):
