@@ -9,11 +9,12 @@ from vit_jax.config.coerce import Section, coerce, literal
 from vit_jax.config.data import Augment, Data
 from vit_jax.config.model import Model, height_width
 from vit_jax.config.optim import Optim
-from vit_jax.config.ranges import Count, Duration, Pixels, Range, Rate, Seed
+from vit_jax.config.ranges import Count, Duration, Pixels, Positive, Range, Rate, Seed
 from vit_jax.errors import InputError, nearest
 
 Devices = Annotated[int, Range("[-1, inf)")]
 Every = Annotated[str, Duration()]
+Probability = Annotated[float, Range("(0, 1)")]
 Ramp = Annotated[str, Duration(zero=True)]
 
 
@@ -41,6 +42,15 @@ class Evaluation(Section):
         source, path, split: replace `data.name`, `data.path` and `data.val`; None: not replaced. With `source` set,
             `data.path` is not used.
         every: interval between evaluations; None: `eval_every`.
+        train: the split that shots, neighbours or a probe's training pictures come from; None: `data.train`.
+        features: activation that fewshot, knn and linear_probe work on, such as "pooled", or "block/11:token" and
+            "block/11:gap" for the class token and the mean of the others.
+        head: classifier of fewshot: "least_squares" in closed form, or "logistic" regression.
+        shots: numbers of pictures per class in fewshot.
+        seeds: each draws its own shots; the results are means over them.
+        l2: strengths of the penalty on a least_squares head; if there are several, a held-out part chooses.
+        neighbours: numbers of neighbours that vote in knn.
+        threshold: probability from which multi_label's F1 counts a class as present, in (0, 1).
     """
 
     where: ClassVar[str] = "config.evaluators"
@@ -50,6 +60,14 @@ class Evaluation(Section):
     path: str | None = None
     split: str | None = None
     every: Every | None = None
+    train: str | None = None
+    features: str = "pooled"
+    head: Literal["least_squares", "logistic"] = "least_squares"
+    shots: tuple[Count, ...] = (1, 5, 10, 25)
+    seeds: tuple[Seed, ...] = (0, 1, 2)
+    l2: tuple[Positive, ...] = (1024.0,)
+    neighbours: tuple[Count, ...] = (10, 20, 100, 200)
+    threshold: Probability = 0.5
 
 
 @dataclass(frozen=True)
