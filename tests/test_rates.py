@@ -13,7 +13,7 @@ from vit_jax.config import Optim
 from vit_jax.errors import InputError
 from vit_jax.models import init_params
 from vit_jax.optim import build_optimizer
-from vit_jax.optim.rates import format_rates, learning_rates, weight_decays
+from vit_jax.optim.rates import format_rates, learning_rates, trained_names, weight_decays
 
 
 def shapes(name="Ti/2", **model):
@@ -88,10 +88,54 @@ def test_table_for_people():
         ({"lr_mults": (("kernel", 0.0),)}, r"lr_mults: 'kernel' matches the whole name of no parameter"),
         ({"decay": ((".*/scales", 1.0),)}, r"decay: '\.\*/scales' matches"),
         ({"layer_decay": 0.5, "decay": ()}, r"layer_decay=0.5: the model has no blocks"),
+        ({"last_blocks": 0, "decay": ()}, r"last_blocks=0: the model has no blocks; unset it"),
+        ({"last_blocks": 3}, r"last_blocks=3: the model has 2 blocks"),
+        ({"lr_mults": ((".*", 0.0),)}, r"config.optim freezes every parameter"),
     ],
 )
 def test_mistakes(options, message):
-    params = {"head": {"kernel": jnp.zeros((3, 2))}} if "layer_decay" in options else shapes()
+    params = {"head": {"kernel": jnp.zeros((3, 2))}} if options.get("decay") == () else shapes()
     with pytest.raises(InputError, match=message) as caught:
         build_optimizer(Optim(**options), params)
     assert "\n" not in str(caught.value)
+
+
+def test_last_blocks_are_those_that_train():
+    rates = learning_rates(Optim(last_blocks=2), shapes(depth=3, pool="token", position="learned"))
+    for name in ("embedding/kernel", "embedding/bias", "cls", "position/grid", "position/prefix"):
+        assert rates[name] == 0, name
+    assert rates["blocks/attn/query/kernel"] == rates["blocks/norm1/scale"] == (0, 1, 1)
+    assert rates["norm/scale"] == rates["head/kernel"] == 1
+    both = learning_rates(Optim(last_blocks=1, layer_decay=0.5, lr_mults=((r"head/.*", 10.0),)), shapes(depth=3))
+    assert (both["blocks/norm1/scale"], both["norm/scale"], both["head/bias"]) == ((0, 0, 0.5), 1, 10)
+    assert trained_names(Optim(last_blocks=0), shapes()) == {"norm/scale", "norm/bias", "head/kernel", "head/bias"}
+    assert learning_rates(Optim(last_blocks=2), shapes(depth=2))["blocks/norm1/scale"] == (1, 1)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adafactor"])
+def test_frozen_blocks_stay_to_the_bit_and_do_not_count_in_the_clipped_norm(name):
+    draw = np.random.default_rng(0)
+    params, grads = (
+        jax.tree.map(lambda x: jnp.array(draw.normal(size=x.shape), jnp.float32), shapes(depth=3)) for _ in range(2)
+    )
+    params["blocks"]["norm1"]["bias"] = jnp.full_like(params["blocks"]["norm1"]["bias"], -0.0)
+    config = Optim(name=name, weight_decay=0.1, decay=((".*", 1.0),), last_blocks=1, clip=0.5)
+    moving = tree.select(params, trained_names(config, params))
+    optimizer = build_optimizer(config, params)
+
+    @jax.jit
+    def steps(grads):
+        state, now = optimizer.init(moving), moving
+        for _ in range(3):
+            updates, state = optimizer.update(tree.select(grads, trained_names(config, params)), state, now)
+            now = jax.tree.map(lambda x, update: x - 0.1 * update, now, updates)
+        return now
+
+    large = jax.tree.map(lambda x: x.at[:2].mul(1e6) if x.shape[0] == 3 else x, grads)
+    found, same = steps(grads), steps(grads | {"blocks": large["blocks"]})
+    before = tree.flatten(params)
+    for key, array in tree.flatten(found).items():
+        frozen = 2 if key.startswith("blocks/") else 0
+        assert array[:frozen].tobytes() == before[key][:frozen].tobytes(), key
+        assert (array[frozen:] != before[key][frozen:]).any(), key
+        np.testing.assert_array_equal(array, tree.flatten(same)[key], err_msg=key)

@@ -24,6 +24,8 @@ class Optim(Section):
             name of a parameter applies; without a match the factor is 1. Factor 0 freezes: no gradient, state or decay.
         layer_decay: ratio of each layer's learning rate to the next layer's (Clark et al., 2020; Bao et al., 2022). The
             embedding is layer 0, block i is layer i + 1; the last norm and the head have the full rate.
+        last_blocks: number of blocks to train, counted from the last, with the last norm and the head; what comes
+            before them is frozen. 0 trains only what comes after the blocks; None: all.
         weight_decay: decoupled weight decay (Loshchilov & Hutter, 2019), multiplied by the parameter's learning rate.
         decay: (pattern, factor) pairs for the weight decay, matched like `lr_mults`; without a match the factor is 0.
         clip: global gradient norm above which gradients are scaled down; None: no clipping.
@@ -40,6 +42,7 @@ class Optim(Section):
     timescale: Annotated[str, Duration()] = "10_000st"
     lr_mults: tuple[tuple[str, NonNegative], ...] = ()
     layer_decay: Annotated[float, Range("(0, 1]")] | None = None
+    last_blocks: Annotated[int, Range("[0, inf)")] | None = None
     weight_decay: NonNegative = 0.0
     decay: tuple[tuple[str, NonNegative], ...] = ((r".*/kernel", 1.0),)
     clip: Positive | None = 1.0

@@ -11,7 +11,7 @@ from optax.contrib import MuonDimensionNumbers, scale_by_muon
 
 from vit_jax import tree
 from vit_jax.config import Optim, Plan
-from vit_jax.optim.rates import learning_rates, spread, trained_names, weight_decays
+from vit_jax.optim.rates import is_partly_frozen, learning_rates, spread, trained_names, weight_decays
 
 # To add a schedule: a line here; a function of the steps since the warm-up.
 SCHEDULES = {
@@ -109,7 +109,8 @@ def build_optimizer(config: Optim, params: Any) -> optax.GradientTransformation:
 
     Clipping by global norm, the chosen optimizer, weight decay, and each parameter's own learning rate.
 
-    Its state and its updates are of the parameters that are not frozen alone.
+    Its state and its updates are of the parameters that are not frozen alone. Of a parameter that is frozen in some
+    blocks, their gradient doesn't count towards the norm, and their update is zero.
 
     Args:
         params: all parameters, or their shapes.
@@ -120,14 +121,21 @@ def build_optimizer(config: Optim, params: Any) -> optax.GradientTransformation:
     rates, decays = learning_rates(config, params), weight_decays(config, params)
     trained = tree.select(params, trained_names(config, params))
 
+    def thawed(name: str, x: jax.Array) -> jax.Array:
+        # Chosen, not multiplied: 0 times infinity is not 0, and subtracting -0.0 would turn -0.0 into 0.0.
+        return jnp.where(spread(rates[name], x.ndim) == 0, 0, x) if is_partly_frozen(rates[name]) else x
+
     def decayed(name: str, update: jax.Array, param: jax.Array) -> jax.Array:
         return update + decays[name] * param if decays[name] else update
 
     def rated(name: str, update: jax.Array) -> jax.Array:
-        return update if rates[name] == 1 else update * spread(rates[name], update.ndim)
+        return thawed(name, update if rates[name] == 1 else update * spread(rates[name], update.ndim))
 
+    clip = optax.identity() if config.clip is None else optax.clip_by_global_norm(config.clip)
+    if any(map(is_partly_frozen, rates.values())):
+        clip = optax.chain(optax.stateless(lambda updates, _: tree.map_named(thawed, updates)), clip)
     return optax.chain(
-        optax.identity() if config.clip is None else optax.clip_by_global_norm(config.clip),
+        clip,
         OPTIMIZERS[config.name](config, trained),
         optax.stateless(lambda updates, params: tree.map_named(decayed, updates, params)),
         optax.stateless(lambda updates, _: tree.map_named(rated, updates)),

@@ -20,28 +20,37 @@ FIRST = r"(embedding|cls|registers|position)(/.*)?"
 
 
 def learning_rates(config: Optim, params: Any) -> Factors:
-    """Return {name: factor of the learning rate}: `lr_mults` times what `layer_decay` gives the layer; 0 is frozen.
+    """Return {name: factor of the learning rate}: `lr_mults` times what the layer has; 0 is frozen.
+
+    A layer has `layer_decay` to the power of its distance from the last, and 0 before the `last_blocks`.
 
     Args:
         params: parameters or their shapes.
 
     Raises:
-        InputError: a pattern matches no parameter, or there are no layers for `layer_decay`.
+        InputError: a pattern matches no parameter, or the model has no blocks for `layer_decay`, or too few for
+            `last_blocks`.
     """
     shapes = tree.flatten(params)
     mults = _look_up(config.lr_mults, shapes, 1.0, "config.optim.lr_mults")
-    if config.layer_decay is None:
+    asked = {key: getattr(config, key) for key in ("layer_decay", "last_blocks")}
+    asked = {key: value for key, value in asked.items() if value is not None}
+    if not asked:
         return mults
-    depth = next((leaf.shape[0] for name, leaf in shapes.items() if name.startswith("blocks/")), None)
-    if depth is None:
-        raise InputError(f"config.optim.layer_decay={config.layer_decay}: the model has no blocks; unset it")
-    layers = [config.layer_decay ** (depth + 1 - layer) for layer in range(depth + 2)]
+    depth = next((leaf.shape[0] for name, leaf in shapes.items() if name.startswith("blocks/")), 0)
+    for key, value in asked.items():
+        if not depth:
+            raise InputError(f"config.optim.{key}={value}: the model has no blocks; unset it")
+    if asked.get("last_blocks", 0) > depth:
+        raise InputError(f"config.optim.last_blocks={config.last_blocks}: the model has {depth} blocks")
+    decay = asked.get("layer_decay", 1.0)
+    frozen = depth + 1 - config.last_blocks if "last_blocks" in asked else 0
+    layers = [decay ** (depth + 1 - layer) if layer >= frozen else 0.0 for layer in range(depth + 2)]
 
     def factor(name: str, mult: float) -> float | tuple[float, ...]:
-        if mult == 0:
-            return 0.0
         if name.startswith("blocks/"):
-            return tuple(mult * layer for layer in layers[1:-1])
+            each = tuple(mult * layer for layer in layers[1:-1])
+            return each if any(each) else 0.0
         return mult * (layers[0] if re.fullmatch(FIRST, name) else layers[-1])
 
     return {name: factor(name, mult) for name, mult in mults.items()}
@@ -55,7 +64,7 @@ def trained_names(config: Optim, params: Any) -> frozenset[str]:
     """
     names = frozenset(name for name, rate in learning_rates(config, params).items() if rate != 0)
     if not names:
-        raise InputError("config.optim.lr_mults freezes every parameter; give some of them a factor above 0")
+        raise InputError("config.optim freezes every parameter; give some of them a factor above 0 in lr_mults")
     return names
 
 
@@ -90,6 +99,11 @@ def _look_up(table: Iterable[tuple[str, float]], names: Iterable[str], default: 
             near = difflib.get_close_matches(pattern, names, n=1, cutoff=0)[0]
             raise InputError(f"{where}: {pattern!r} matches the whole name of no parameter; the nearest is {near!r}")
     return {name: next((f for pattern, f in table if re.fullmatch(pattern, name)), default) for name in names}
+
+
+def is_partly_frozen(factor: float | tuple[float, ...]) -> bool:
+    """Return whether some blocks of a parameter, but not all, are frozen."""
+    return isinstance(factor, tuple) and 0 in factor
 
 
 def spread(factor: float | tuple[float, ...], ndim: int) -> float | np.ndarray:
