@@ -26,8 +26,7 @@ def match(data_names: Sequence[str], model_names: Sequence[str], where: str) -> 
     known = _indices((name, index) for index, name in enumerate(model_names))
     found = [known.get(name, []) for name in data_names]
     if any(len(indices) != 1 for indices in found) and (ids := ids_of(model_names)):
-        exact = {name: indices for name, indices in known.items() if len(indices) == 1}
-        known = _indices(_aliases(ids)) | exact
+        known = _indices(_aliases(ids)) | known
         found = [known.get(name, []) for name in ids_of(data_names) or data_names]
     taken = {}
     for name, indices in zip(data_names, found, strict=True):
