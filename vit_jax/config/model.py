@@ -19,6 +19,8 @@ class Model(Section):
             None: from the table of sizes.
         resnet: number of units in each stage of a hybrid's or BiT's ResNet; () is the root alone, None a pure ViT.
         resnet_width: channels of the ResNet's root: 64 times the width factor.
+        resnet_style: whose small constants a ResNet computes with, epsilons and padding: the originals' ("google") or
+            those of PyTorch Image Models ("timm"). Outputs differ in the fourth digit or so.
         pool: what the head reads: the class token ("token"), the mean over the patches ("gap"), multi-head attention
             pooling over the patches ("map"; Zhai et al., 2022), or every token separately ("none").
         pool_norm: whether the last norm comes before or after pooling ("after" is timm's `fc_norm`).
@@ -62,6 +64,7 @@ class Model(Section):
     mlp_dim: Count | None = None
     resnet: tuple[Count, ...] | None = None
     resnet_width: Count | None = None
+    resnet_style: Literal["google", "timm"] = "google"
     pool: Literal["token", "gap", "map", "none"] = "token"
     pool_norm: Literal["before", "after"] = "before"
     class_token: bool | None = None

@@ -1,7 +1,8 @@
 """ResNets of weight-standardised convolutions and GroupNorm: a hybrid's patch embedding, and BiT.
 
 The two come from different code bases, so they differ in more than the order of norm and convolution: the hybrid pads
-as XLA's "SAME" and BiT evenly on both sides, and their epsilons differ.
+as XLA's "SAME" and BiT evenly on both sides, and their epsilons differ. timm's versions of both differ from the
+originals in epsilons, and in what BiT's pooling is padded with.
 """
 
 import jax
@@ -25,17 +26,29 @@ class StdConv(nnx.Module):
     """A convolution without bias whose kernel has mean 0 and variance 1 over each output (Qiao et al., 2019)."""
 
     def __init__(
-        self, size: int, channels: int, features: int, *, stride: int = 1, bit: bool, dtype: jnp.dtype, rngs: nnx.Rngs
+        self,
+        size: int,
+        channels: int,
+        features: int,
+        *,
+        stride: int = 1,
+        bit: bool,
+        timm: bool = False,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
     ):
         init = nnx.initializers.lecun_normal(in_axis=(0, 1, 2))
         self.kernel = nnx.Param(init(rngs.params(), (size, size, channels, features)))
-        self.stride, self.bit, self.dtype = stride, bit, dtype
+        self.stride, self.bit, self.timm, self.dtype = stride, bit, timm, dtype
 
     def __call__(self, maps: Maps) -> Float[Array, "batch new_rows new_columns features"]:
         kernel = self.kernel[...]
         kernel = kernel - kernel.mean(axis=(0, 1, 2))
         variance = jnp.square(kernel).mean(axis=(0, 1, 2))
-        kernel = kernel / (jnp.sqrt(variance + 1e-10) if self.bit else jnp.sqrt(variance) + 1e-5)
+        if self.bit or self.timm:
+            kernel = kernel / jnp.sqrt(variance + (1e-8 if self.timm else 1e-10))
+        else:
+            kernel = kernel / (jnp.sqrt(variance) + 1e-5)
         half = (kernel.shape[0] - 1) // 2
         return jax.lax.conv_general_dilated(
             maps.astype(self.dtype),
@@ -52,8 +65,18 @@ class Unit(nnx.Module):
     A hybrid's norms come after the convolutions (He et al., 2016a), BiT's before them (He et al., 2016b).
     """
 
-    def __init__(self, channels: int, width: int, *, stride: int = 1, bit: bool, dtype: jnp.dtype, rngs: nnx.Rngs):
-        facts = dict(bit=bit, dtype=dtype, rngs=rngs)
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        *,
+        stride: int = 1,
+        bit: bool,
+        timm: bool = False,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
+        facts = dict(bit=bit, timm=timm, dtype=dtype, rngs=rngs)
         out = 4 * width
         projects = channels != out or stride != 1
         self.conv_proj = StdConv(1, channels, out, stride=stride, **facts) if projects else None
@@ -83,13 +106,11 @@ class Unit(nnx.Module):
 class Stage(nnx.Module):
     """Units of one width: the first changes the size, the `rest` are alike and have a leading axis to scan over."""
 
-    def __init__(
-        self, units: int, channels: int, width: int, *, stride: int, bit: bool, dtype: jnp.dtype, rngs: nnx.Rngs
-    ):
-        self.first = Unit(channels, width, stride=stride, bit=bit, dtype=dtype, rngs=rngs)
+    def __init__(self, units: int, channels: int, width: int, *, stride: int, rngs: nnx.Rngs, **facts):
+        self.first = Unit(channels, width, stride=stride, rngs=rngs, **facts)
 
         def alike(rngs: nnx.Rngs) -> Unit:
-            return Unit(4 * width, width, bit=bit, dtype=dtype, rngs=rngs)
+            return Unit(4 * width, width, rngs=rngs, **facts)
 
         self.rest = stacked(alike, units - 1, rngs) if units > 1 else None
 
@@ -108,11 +129,12 @@ class Stages(nnx.Module):
     """
 
     def __init__(self, config: Model, channels: int, *, bit: bool, dtype: jnp.dtype, rngs: nnx.Rngs):
-        facts = dict(bit=bit, dtype=dtype, rngs=rngs)
+        timm = config.resnet_style == "timm"
+        facts = dict(bit=bit, timm=timm, dtype=dtype, rngs=rngs)
         width = config.resnet_width
         self.root = StdConv(7, channels, width, stride=2, **facts)
         self.root_norm = None if bit else _group_norm(width, **facts)
-        self.features, self.num_stages, self.bit = width, len(config.resnet), bit
+        self.features, self.num_stages, self.bit, self.timm = width, len(config.resnet), bit, timm
         for i, units in enumerate(config.resnet):
             stage = Stage(units, self.features, width * 2**i, stride=1 if i == 0 else 2, **facts)
             setattr(self, f"block{i + 1}", stage)
@@ -128,9 +150,13 @@ class Stages(nnx.Module):
         """Return the feature maps after the root and after every stage."""
         maps = self.root(images)
         if self.bit:
-            maps = nnx.max_pool(maps, (3, 3), (2, 2), ((1, 1), (1, 1)))
+            # timm pads with zeros, which raise what is negative at the edge.
+            edge = 0.0 if self.timm else -jnp.inf
+            maps = jnp.pad(maps, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=edge)
+            maps = nnx.max_pool(maps, window_shape=(3, 3), strides=(2, 2), padding="VALID")
         else:
-            maps = nnx.max_pool(jax.nn.relu(self.root_norm(maps)), (3, 3), (2, 2), "SAME")
+            maps = jax.nn.relu(self.root_norm(maps))
+            maps = nnx.max_pool(maps, window_shape=(3, 3), strides=(2, 2), padding="SAME")
         found = [maps]
         for i in range(self.num_stages):
             found.append(getattr(self, f"block{i + 1}")(found[-1]))
@@ -165,7 +191,9 @@ class BiT(nnx.Module):
         dtype = compute_dtype(config)
         self.resnet = Stages(config, channels, bit=True, dtype=dtype, rngs=rngs)
         # The head reads float32, so its input is not rounded on the way.
-        self.norm = _group_norm(self.resnet.features, bit=True, dtype=jnp.dtype("float32"), rngs=rngs)
+        self.norm = _group_norm(
+            self.resnet.features, bit=True, timm=self.resnet.timm, dtype=jnp.dtype("float32"), rngs=rngs
+        )
         self.head = make_head(config, self.resnet.features, num_classes, rngs=rngs)
 
     def activation_names(self) -> list[str]:
@@ -224,8 +252,9 @@ class BiT(nnx.Module):
         self.image_size = tuple(image_size)
 
 
-def _group_norm(features: int, *, bit: bool, dtype: jnp.dtype, rngs: nnx.Rngs, zero: bool = False) -> nnx.GroupNorm:
+def _group_norm(
+    features: int, *, bit: bool, timm: bool, dtype: jnp.dtype, rngs: nnx.Rngs, zero: bool = False
+) -> nnx.GroupNorm:
     init = nnx.initializers.zeros if zero else nnx.initializers.ones
-    return nnx.GroupNorm(
-        features, num_groups=32, epsilon=1e-5 if bit else 1e-6, dtype=dtype, scale_init=init, rngs=rngs
-    )
+    epsilon = 1e-5 if bit or timm else 1e-6
+    return nnx.GroupNorm(features, num_groups=32, epsilon=epsilon, dtype=dtype, scale_init=init, rngs=rngs)

@@ -42,7 +42,7 @@ NAMES = (
 )
 
 # What still has a meaning for a ResNet without an encoder.
-_BIT_FIELDS = ("name", "resnet", "resnet_width", "head_bias", "mean", "std", "dtype")
+_BIT_FIELDS = ("name", "resnet", "resnet_width", "resnet_style", "head_bias", "mean", "std", "dtype")
 
 
 def resolve(config: Model) -> Model:
