@@ -117,7 +117,7 @@ def test_run_directory_explains_itself(whole):
     assert facts.config == CONFIG
     assert facts.label_names == tuple("0123456789")
     # Trained on one device, evaluated on eight.
-    assert evaluate(whole)["val/accuracy"] == records(whole)[-1]["val/accuracy"]
+    assert evaluate(whole).scalars["val/accuracy"] == records(whole)[-1]["val/accuracy"]
 
 
 def test_predict_agrees_with_the_model(whole, tmp_path):
