@@ -21,7 +21,7 @@ from tests.test_bad_input import refusal
 from tests.tiny import FILE
 from vit_jax import data, evaluate, train
 from vit_jax.config import Config, Data
-from vit_jax.data.sources.csv_file import open_csv
+from vit_jax.data.sources.listed import open_csv
 from vit_jax.errors import InputError
 from vit_jax.losses import sigmoid_cross_entropy
 from vit_jax.runs.checkpoint import load_model

@@ -35,7 +35,7 @@ class Source(Protocol):
         columns: names of the columns that every record has.
 
     A source that can be sliced also has `labels`, int32 (n,), or uint8 (n, classes) if pictures have several; it may
-    load them on first access.
+    load them on first access. It may have `lacks`, why it has no column of a name.
     """
 
     label_names: tuple[str, ...]
@@ -67,6 +67,7 @@ class Subset:
     def __init__(self, source: Source, index: Int[np.ndarray, "n"]):
         self.source, self.index = source, index
         self.label_names, self.columns = source.label_names, source.columns
+        self.lacks = getattr(source, "lacks", {})
         if hasattr(source, "labels"):
             self.labels = source.labels[index]
 
