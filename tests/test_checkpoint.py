@@ -71,7 +71,7 @@ def saved(states, tmp_path_factory):
 
 def save(workdir, *states, scores=None, **keep):
     open_workdir(workdir, Facts(CONFIG, tuple("0123456789")))
-    checkpoints = Checkpoints(workdir, **{"keep": 2, "keep_best": "val/accuracy"} | keep)
+    checkpoints = Checkpoints(workdir, **{"keep": 2, "select": "val/accuracy"} | keep)
     for state, score in zip(states, scores or [None] * len(states), strict=True):
         checkpoints.save(state, {} if score is None else {"val/accuracy": score})
     checkpoints.close()

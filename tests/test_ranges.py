@@ -108,7 +108,7 @@ def test_descriptions_name_what_is_allowed():
         (["--config.evaluators.val.every=0ep"], "config.evaluators.val.every='0ep': must be a duration above 0"),
         (["--config.optim.lr=nan"], "config.optim.lr=nan: must be float above 0"),
         # Incompatible keys.
-        (["--config.keep_best=val/acuracy"], "config.keep_best='val/acuracy': is not a metric of this run; did you"),
+        (["--config.select=val/acuracy"], "config.select='val/acuracy': is not a metric of this run; did you"),
         (["--config.augment.shift=8"], "config.augment.shift=8: must be below image_size=8"),
         (["--config.data.crop_ratio=(2,1)"], "config.data.crop_ratio=(2.0, 1.0): must be (low, high)"),
         (["--config.task=multi_label"], "config.loss='softmax': task 'multi_label' needs config.loss='sigmoid'"),

@@ -34,6 +34,7 @@ from vit_jax.preflight.check import check
 from vit_jax.preflight.keys import check_keys
 from vit_jax.runs.checkpoint import Checkpoints
 from vit_jax.runs.directory import Facts, open_workdir, reporting_full_disk
+from vit_jax.runs.final import FinalReport
 from vit_jax.runs.metrics import Clock, Progress, Writer
 from vit_jax.runs.skipped import SkippedUpdates
 from vit_jax.tasks import best_metric
@@ -52,6 +53,9 @@ def train(config: Config, workdir: Path, preemption: Preemption) -> None:
     # Data. All errors in the input are found before the run directory is touched.
     mesh = make_mesh(config.mesh)
     check_keys(config, mesh)
+    config, settled = data.settle(config)
+    for line in settled:
+        say(line)
     rows = batch_rows(config.batch, mesh)
     place = functools.partial(place_batch, rows=rows, batch=config.batch, mesh=mesh)
     source = data.open_train(config)
@@ -63,9 +67,12 @@ def train(config: Config, workdir: Path, preemption: Preemption) -> None:
     say(f"reading {len(source):,} train pictures")
     bad = BadPictures(len(source), config.data.max_bad)
     source = data.prepare(source, config, bad, train=True, columns=task.columns)
-    evaluate = Evaluators(Subject(experiment.graph, task, config, label_names, mesh))
+    subject = functools.partial(Subject, experiment.graph, task, label_names=label_names, mesh=mesh)
+    evaluate, report = Evaluators(subject(config)), FinalReport(config, subject, workdir)
     for name, number in evaluate.pictures.items():
         say(f"evaluating {name!r}, {number:,} pictures, every {plan.evaluations[name]:,} steps")
+    if report.pictures:
+        say(f"evaluating 'test', {report.pictures:,} pictures, once, at the end")
     multihost_utils.sync_global_devices("the input is right for all processes")
     open_workdir(workdir, Facts(config, label_names))
 
@@ -92,7 +99,7 @@ def train(config: Config, workdir: Path, preemption: Preemption) -> None:
     writer = Writer(workdir, first - unfinished) if jax.process_index() == 0 else None
     progress = Progress(first, plan.total) if jax.process_index() == 0 else None
     if unfinished:
-        results = evaluate(state.weights, due=functools.partial(plan.evaluates, first))
+        results = evaluate.attempt(first, state.weights, due=functools.partial(plan.evaluates, first))
         if writer is not None:
             writer.write(first, (saved if logged else {}) | results.scalars, results)
 
@@ -123,7 +130,8 @@ def train(config: Config, workdir: Path, preemption: Preemption) -> None:
         if plan.evaluates(step):
             try:
                 with clock.pause(state):
-                    results = evaluate(state.weights, preemption.watching, functools.partial(plan.evaluates, step))
+                    wanted = functools.partial(plan.evaluates, step)
+                    results = evaluate.attempt(step, state.weights, preemption.watching, wanted)
                 record |= results.scalars
             except Stop as asked:
                 stop, whole = asked.code, False
@@ -137,6 +145,12 @@ def train(config: Config, workdir: Path, preemption: Preemption) -> None:
         if stop:
             break
     checkpoints.close()
+    if not (stop or not_finite):
+        try:
+            for line in report(checkpoints, state, writer, preemption.watching):
+                say(line)
+        except Stop as asked:
+            stop = asked.code
     if writer is not None:
         writer.close()
         progress.close()

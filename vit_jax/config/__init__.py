@@ -12,7 +12,7 @@ from vit_jax.config.experiment import (
 )
 from vit_jax.config.model import Model, height_width
 from vit_jax.config.optim import Optim
-from vit_jax.config.plan import Plan, make_plan
+from vit_jax.config.plan import Plan, make_plan, with_length
 from vit_jax.config.preprocessing import Preprocessing
 
 __all__ = [
@@ -31,4 +31,5 @@ __all__ = [
     "height_width",
     "make_plan",
     "parse_arg",
+    "with_length",
 ]

@@ -17,13 +17,18 @@ class Data(Section):
 
     Attributes:
         name: a source from `vit_jax.data.SOURCES`, with its argument after a colon: "folder", "csv:DIR", "records:DIR",
-            "tfds:NAME[/CONFIG][:VERSION]", "hf:PATH_OR_NAME[:CONFIG]", "digits", "synthetic".
-        path: where the data is on this machine. For "folder", "csv", "records" and "hf" it overrides the argument in
-            `name`; for "tfds" it is the directory that contains all prepared data sets.
-        train, val: names of the splits (for "folder", its subfolders), or slices of them: "train[:99%]",
-            "train[50_000:]". "tfds" slices in record order; all other sources slice each class in proportion.
-        image_key, label_key: the features ("tfds") or columns ("hf") with the picture and its class; "csv" uses only
-            `label_key`.
+            "jsonl:DIR", "tfds:NAME[/CONFIG][:VERSION]", "hf:PATH_OR_NAME[:CONFIG]", "digits", "synthetic".
+        path: where the data is on this machine. For "folder", "csv", "jsonl", "records" and "hf" it overrides the
+            argument in `name`; for "tfds" it is the directory that contains all prepared data sets.
+        train, val, test: names of the splits (for "folder", its subfolders, or "." for a folder without any), or slices
+            of them: "train[:99%]", "train[50_000:]". "tfds" slices in record order; all other sources slice each class
+            in proportion. `val` is evaluated during training, `test` once, at the end, with the weights that
+            `Config.select` selects; None: there is none. "auto" for `val` and `test` takes the splits that are there
+            (val, validation or valid; test) and, if there is none for `val`, holds out a tenth of `train`.
+        balance: how an epoch draws its pictures: each once ("none"), or as many of every class ("classes"), so that
+            those of a rare class repeat, each as often as the others.
+        image_key, label_key: the features ("tfds") or columns ("hf") with the picture and its class; "csv" and "jsonl"
+            use only `label_key`.
         fraction, fraction_seed: fraction of the training split to train on, the same for every class. With the same
             seed, a smaller fraction is a subset of a larger one.
         threads: reader threads per process; affects speed, never the batches.
@@ -49,6 +54,8 @@ class Data(Section):
     path: str | None = None
     train: str = "train"
     val: str = "test"
+    test: str | None = None
+    balance: Literal["none", "classes"] = "none"
     image_key: str = "image"
     label_key: str = "label"
     fraction: Share = 1.0

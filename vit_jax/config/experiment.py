@@ -88,10 +88,12 @@ class Config(Section):
         channels: channels of the pictures: 1 (gray) or 3 (RGB).
         total, warmup, cooldown, log_every, eval_every, save_every: durations with a unit: "100st" steps, "90ep"
             epochs, "1_000_000ex" pictures, "5%" of the total. The learning rate rises linearly over the warm-up and
-            falls linearly to 0 over the cooldown.
+            falls linearly to 0 over the cooldown. "auto" for the total and the warm-up follows from the number of
+            training pictures, by the rule of `vit_jax.config.with_length`.
         keep: number of newest checkpoints to keep.
-        keep_best: metric by which the best checkpoint of an evaluated step is also kept: the highest value, or the
-            lowest if the name ends in "loss"; "auto": the task's choice, such as "val/accuracy"; None: not kept.
+        select: metric that selects the best checkpoint of the evaluated steps, which is also kept and is what
+            `data.test` is reported of: the highest value, or the lowest if the name ends in "loss" or "ece"; "auto":
+            the task's choice, such as "val/accuracy"; None: none, only the newest are kept.
         task: what the model is trained for, a name from `vit_jax.tasks.TASKS`.
         loss: cross-entropy over the classes ("softmax"), or of each class against the rest, summed over the classes
             ("sigmoid"; Beyer et al., 2020).
@@ -108,14 +110,14 @@ class Config(Section):
     accumulate: Count = 1
     image_size: Pixels | tuple[Pixels, Pixels] = 224
     channels: Literal[1, 3] = 3
-    total: Annotated[str, Duration(percent=False)] = "90ep"
-    warmup: Ramp = "0st"
+    total: Annotated[str, Duration(percent=False)] | Literal["auto"] = "90ep"
+    warmup: Ramp | Literal["auto"] = "0st"
     cooldown: Ramp = "0st"
     log_every: Every = "50st"
     eval_every: Every = "5%"
     save_every: Every = "5%"
     keep: Count = 2
-    keep_best: str | None = "auto"
+    select: str | None = "auto"
     task: Literal["classification", "multi_label"] = "classification"
     loss: Literal["softmax", "sigmoid"] = "softmax"
     label_smoothing: Rate = 0.0
@@ -136,6 +138,8 @@ class Config(Section):
         for name, _ in self.evaluations():
             if name in ("train", "data") or not name.isidentifier():
                 raise InputError(f"config.evaluators: {name!r} can't be a name: use a word, but not 'train' or 'data'")
+            if name == "test" and self.data.test is not None:
+                raise InputError("config.evaluators: 'test' is what config.data.test is reported as; use another name")
 
     def height_width(self) -> tuple[int, int]:
         """Return `image_size` as (height, width)."""
@@ -156,8 +160,8 @@ class Config(Section):
 
 # Keys that may change when a run is resumed: they affect how it is computed and monitored, never what is learned.
 RUNTIME_KEYS = (
-    *("mesh", "accumulate", "model.remat", "model.unroll", "model.attention", "keep", "keep_best", "max_skipped"),
-    "evaluators",
+    *("mesh", "accumulate", "model.remat", "model.unroll", "model.attention", "keep", "select", "max_skipped"),
+    *("evaluators", "data.test"),
     *("data.path", "data.threads", "data.cache_mb", "data.max_bad", "data.examples", "data.classes"),
 )
 

@@ -1,10 +1,15 @@
 """The durations of a config, converted to steps."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vit_jax.config.experiment import Config
 from vit_jax.config.ranges import parse_duration
+
+# Below so many pictures: steps of 512 pictures, and the percentage of them that is warm-up.
+HYPERRULE = ((20_000, 500, "20%"), (500_000, 10_000, "5%"), (math.inf, 20_000, "2.5%"))
+# No picture of a tiny data set is seen more often, unless that would leave too few updates.
+MOST_EPOCHS, LEAST_STEPS = 1000, 100
 
 
 @dataclass(frozen=True)
@@ -35,8 +40,27 @@ class Plan:
         return self.due(step, *(self.evaluations.values() if name is None else (self.evaluations[name],)))
 
 
+def with_length(config: Config, examples: int) -> Config:
+    """Return the config with a duration for each of `total` and `warmup` that is "auto".
+
+    By the BiT-HyperRule (Kolesnikov et al., 2020) for fine-tuning: 500 steps below 20,000 training pictures, 10,000
+    below 500,000, else 20,000, with the warm-up of the authors' code, 100, 500 and 500 steps. The rule is for 512
+    pictures per step: with fewer, there are more steps, so that as many pictures are seen, as in the authors' notebook.
+    At most 1,000 epochs, for data sets smaller than the rule was made for, but at least 100 steps.
+    """
+    steps, warmup = next((steps, warmup) for below, steps, warmup in HYPERRULE if examples < below)
+    pictures = min(steps * 512, MOST_EPOCHS * examples)
+    total = f"{max(math.ceil(pictures / config.batch), LEAST_STEPS)}st"
+    return replace(
+        config,
+        total=total if config.total == "auto" else config.total,
+        warmup=warmup if config.warmup == "auto" else config.warmup,
+    )
+
+
 def make_plan(config: Config, examples: int) -> Plan:
     """Return the plan for a training split of `examples` pictures; warm-up and cooldown never exceed the run."""
+    config = with_length(config, examples)
 
     def steps(text: str, total: int, least: int) -> int:
         value, unit = parse_duration(text)

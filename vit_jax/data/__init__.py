@@ -1,6 +1,7 @@
 """Data: sources of pictures, and batches as a function of the step."""
 
 from vit_jax.data.pipeline import eval_batches, prepare, train_batches
+from vit_jax.data.settle import settle
 from vit_jax.data.sources import SOURCES, ArraySource, Record, Source, open_sources, open_split, open_train
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "open_split",
     "open_train",
     "prepare",
+    "settle",
     "train_batches",
 ]

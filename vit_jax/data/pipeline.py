@@ -4,7 +4,6 @@ Each host reads only the rows of the global batch that its devices need, for any
 starts the sequence at k. An unreadable picture is replaced by the next good one in the order of its epoch.
 """
 
-import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +17,7 @@ from vit_jax.config import Config
 from vit_jax.data import crop
 from vit_jax.data.bad import BadPictures
 from vit_jax.data.decode import BadPictureError, Resampling, decode
+from vit_jax.data.order import Epoch, make_order
 from vit_jax.data.sources.source import ArraySource, Source, column_of
 from vit_jax.errors import InputError
 
@@ -59,6 +59,8 @@ def prepare(
     """
     shape = (*config.height_width(), config.channels)
     check_columns(source, columns)
+    if train and config.data.balance == "classes" and "label" not in columns:
+        raise InputError(f"config.data.balance='classes': needs one label per picture, not task {config.task!r}")
     if train and config.data.crop != "central":
         return source
     if isinstance(source, ArraySource) and source.images.shape[1:] == shape:
@@ -88,8 +90,10 @@ def check_columns(source: Source, columns: Columns) -> None:
     """Raise an `InputError` if a source lacks columns that the task needs."""
     for name in columns:
         if name not in source.columns:
+            why = getattr(source, "lacks", {}).get(name)
             raise InputError(
-                f"the task needs {name!r} for every picture, but the data has {', '.join(source.columns)}; "
+                f"the task needs {name!r} for every picture, but the data has {', '.join(source.columns)}"
+                f"{f' ({why})' if why else ''}; "
                 "config.task says what a model is trained for: classification needs one label per picture"
             )
 
@@ -105,25 +109,22 @@ def train_batches(
 ) -> Iterator[Batch]:
     """Yield the given rows of the batches of steps `first` to `last` (exclusive): uint8 "image" and the columns.
 
-    Each epoch visits every picture once, in an order drawn from (seed, epoch); a batch may span two epochs. "replaced"
-    is 1 for rows whose picture could not be read.
+    The pictures of an epoch and their order are those of `make_order`; a batch may span two epochs. "replaced" is 1 for
+    rows whose picture could not be read.
 
     Raises:
         InputError: too many pictures can't be read.
     """
     number = len(source)
     bad = bad or BadPictures(number, config.data.max_bad)
-
-    @functools.lru_cache(maxsize=2)
-    def order(epoch: int) -> np.ndarray:
-        return np.random.default_rng((config.seed, epoch)).permutation(number)
+    order = make_order(source, config)
 
     def read(position: int, batch: Batch, values: Batch, row: int, found: dict[int, str]) -> None:
         # Read the picture at a position in the endless sequence of epochs, or the next good one of the same epoch.
         epoch, place = divmod(position, number)
         for step in range(number):
-            index = int(order(epoch)[(place + step) % number])
-            choose = crop.training(config, epoch, index)
+            index, visit = (int(column[(place + step) % number]) for column in order(epoch))
+            choose = crop.training(config, visit, index)
             try:
                 _read(source, index, config, choose, batch["image"][row], values, row, config.data.crop != "central")
                 batch["replaced"][row] = step > 0
@@ -226,15 +227,15 @@ def _read(
 
 
 def _replace(
-    position: np.ndarray, order: Callable[[int], np.ndarray], source: DecodedSource
+    position: np.ndarray, order: Callable[[int], Epoch], source: DecodedSource
 ) -> tuple[np.ndarray, np.ndarray]:
     # Return the index of the picture at each position, and 1 where it is the next good one of the epoch instead.
     epochs, places = np.divmod(position, len(source))
     index, replaced = np.empty_like(position), np.zeros(len(position), np.int32)
     for epoch in np.unique(epochs):
-        index[epochs == epoch] = order(int(epoch))[places[epochs == epoch]]
+        index[epochs == epoch] = order(int(epoch)).index[places[epochs == epoch]]
     for row in np.flatnonzero(np.isin(index, list(source.bad))) if source.bad else ():
-        later = np.roll(order(int(epochs[row])), -places[row])
+        later = np.roll(order(int(epochs[row])).index, -places[row])
         index[row], replaced[row] = next(i for i in later if int(i) not in source.bad), 1
     return index, replaced
 

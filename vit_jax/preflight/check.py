@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import math
 import os
 import tempfile
@@ -18,7 +19,7 @@ from jax.sharding import Mesh
 
 from vit_jax import data, tree
 from vit_jax.cluster.sharding import BATCH, make_mesh, shard_bytes
-from vit_jax.config import Config, differences, flatten
+from vit_jax.config import Config, differences, flatten, with_length
 from vit_jax.errors import InputError
 from vit_jax.evaluators import Evaluators, Subject
 from vit_jax.experiment import Experiment, batch_shapes, build_experiment
@@ -27,6 +28,7 @@ from vit_jax.preflight.collectives import received
 from vit_jax.preflight.flops import count_flops
 from vit_jax.preflight.keys import check_keys
 from vit_jax.runs.directory import read_facts
+from vit_jax.runs.final import FinalReport
 from vit_jax.weights.initialise import start_from
 
 SUSTAINED = 100e12  # FLOP/s of each device, assumed where the time of a step can't be measured.
@@ -63,7 +65,7 @@ def check(config: Config, workdir: Path, asked: str | None = None) -> None:
     check_keys(config, mesh)
     settings = " ".join(f"{key}={value!r}" for key, value in _changed(config))
     _say("config", settings or "the defaults")
-    examples, label_names, here = _data(config, may_be_absent=asked is not None)
+    config, examples, label_names, here = _data(config, may_be_absent=asked is not None)
     config, weights = start_from(config, label_names, workdir)
     if weights is not None:
         _say("init", weights.report)
@@ -84,12 +86,15 @@ def check(config: Config, workdir: Path, asked: str | None = None) -> None:
         "run", f"{plan.total:,} steps of {config.batch:,} pictures: {epochs:,.2f} epochs; {plan.warmup:,} steps warm-up"
     )
     if here:
-        evaluators = Evaluators(Subject(experiment.graph, experiment.task, config, label_names, mesh))
+        subject = functools.partial(Subject, experiment.graph, experiment.task, label_names=label_names, mesh=mesh)
+        evaluators, report = Evaluators(subject(config)), FinalReport(config, subject, workdir)
         for name, number in evaluators.pictures.items():
             every = plan.evaluations[name]
             part = number * forward * (plan.total // every) / (flops * plan.total)
             _say("evaluate", f"{name!r}: {number:,} pictures every {every:,} steps, {part:.1%} of the run's operations")
-    if config.optim.lr_mults or config.optim.layer_decay is not None:
+        if report.pictures:
+            _say("", f"'test': {report.pictures:,} pictures once, at the end")
+    if config.optim.lr_mults or config.optim.layer_decay is not None or config.optim.last_blocks is not None:
         _say("rates", format_rates(config.optim, experiment.shapes.params).replace("\n", "\n" + " " * 10))
     axes = " x ".join(f"{name} {size}" for name, size in mesh.shape.items())
     kind = devices[0].device_kind if asked is None or ":" in asked else "simulated devices"
@@ -181,10 +186,11 @@ def _changed(config: Config) -> Iterator[tuple[str, Any]]:
     return ((key, value) for key, value in flatten(dataclasses.asdict(config)).items() if value != default[key])
 
 
-def _data(config: Config, may_be_absent: bool) -> tuple[int, tuple[str, ...], bool]:
-    """Return the number of training pictures, the classes, and whether the data is present or only described."""
+def _data(config: Config, may_be_absent: bool) -> tuple[Config, int, tuple[str, ...], bool]:
+    """Return the settled config, the number of training pictures, the classes, and whether the data is present."""
     examples, classes = config.data.examples, config.data.classes
     try:
+        config, settled = data.settle(config)
         source = data.open_train(config)
     except InputError as error:
         if not may_be_absent:
@@ -193,9 +199,11 @@ def _data(config: Config, may_be_absent: bool) -> tuple[int, tuple[str, ...], bo
             how = "without the data, config.data.examples and config.data.classes must be set"
             raise InputError(f"{error}; {how}") from error
         _say("data", f"not here; by the config {examples:,} train pictures, {classes:,} classes")
-        return examples, tuple(map(str, range(classes))), False
+        return with_length(config, examples), examples, tuple(map(str, range(classes))), False
     _say("data", f"{len(source):,} train pictures, {len(source.label_names):,} classes")
-    return len(source), source.label_names, True
+    for line in settled:
+        _say("", line)
+    return config, len(source), source.label_names, True
 
 
 def _check_workdir(config: Config, workdir: Path) -> None:

@@ -48,14 +48,14 @@ def _drop_echoes() -> None:
 
 
 class Checkpoints:
-    """The checkpoints of a run; keeps the newest `keep`, and the best by the metric `keep_best`.
+    """The checkpoints of a run; keeps the newest `keep`, and the best by the metric `select`.
 
     Unfinished checkpoints are ignored. Damaged ones are reported and skipped; training moves them to `damaged-STEP`.
     Without `keep`, checkpoints are only read. All processes must call each method; they reach the same decisions.
     """
 
-    def __init__(self, workdir: Path, keep: int | None = None, keep_best: str | None = None):
-        self._workdir, self._keep, self._keep_best = workdir, keep, keep_best
+    def __init__(self, workdir: Path, keep: int | None = None, select: str | None = None):
+        self._workdir, self._keep, self._select = workdir, keep, select
         self._directory = (workdir / "checkpoints").absolute()
         self._last = None
         _drop_echoes()
@@ -74,12 +74,28 @@ class Checkpoints:
         scores = {}
         for step in finished_steps(self._workdir):
             try:
-                score = self.contents(step)["metrics"].get(self._keep_best)
+                score = self.contents(step)["metrics"].get(self._select)
             except (OSError, ValueError):
                 continue
             if score is not None and score == score:
-                scores[step] = -score if self._keep_best.endswith("loss") else score
+                scores[step] = -score if self._select.endswith(("loss", "ece")) else score
         return max(scores, key=lambda step: (scores[step], step), default=None)
+
+    def selected(self) -> int | None:
+        """Return the best step as process 0 sees it; every process must call this."""
+        best = self.best() if jax.process_index() == 0 else None
+        found = int(multihost_utils.broadcast_one_to_all(np.int32(-1 if best is None else best)))
+        return None if found == -1 else found
+
+    def weights(self, step: int, state: State) -> Any:
+        """Return the parameters to evaluate of a checkpoint, placed like those of `state`.
+
+        Raises:
+            InputError: it does not exist, or is damaged.
+        """
+        item = "params" if state.ema is None else "ema"
+        shapes = with_shardings(state.weights, jax.tree.map(lambda x: x.sharding, state.weights))
+        return self.exactly(step, {item: shapes})[item]
 
     def save(self, state: State, metrics: dict[str, float | int] | None = None) -> None:
         """Copy the state to the host and write it in the background; `metrics` are those of its step.
@@ -237,13 +253,13 @@ def load_params(workdir: Path, model_facts: dict[str, Any], mesh: Mesh, checkpoi
     """Return a run's parameters, or their moving average if it keeps one, sharded by the partition rules.
 
     Args:
-        checkpoint: "newest" (that is intact), "best" by the run's `keep_best`, or a step.
+        checkpoint: "newest" (that is intact), "best" by the run's `select`, or a step.
 
     Raises:
         InputError: the run has no such checkpoint, or no intact one.
     """
     config = read_facts(workdir).config
-    checkpoints = Checkpoints(workdir, keep_best=best_metric(config))
+    checkpoints = Checkpoints(workdir, select=best_metric(config))
     if checkpoints.latest() is None:
         raise InputError(f"run {str(workdir)!r} has no checkpoint yet")
     shapes = jax.eval_shape(lambda: init_params(jax.random.key(0), **model_facts))

@@ -14,6 +14,9 @@ import jax
 from vit_jax.config import Config, Preprocessing, differences, from_dict
 from vit_jax.errors import InputError
 
+# Keys of a config that had another name in earlier versions.
+RENAMED = {"keep_best": "select"}
+
 
 class Facts(NamedTuple):
     """What a reader of a run needs besides its parameters."""
@@ -31,7 +34,8 @@ def read_facts(workdir: Path) -> Facts:
     path = workdir / "run.json"
     try:
         values = json.loads(path.read_text())
-        return Facts(from_dict(values["config"]), tuple(values["label_names"]))
+        config = {RENAMED.get(key, key): value for key, value in values["config"].items()}
+        return Facts(from_dict(config), tuple(values["label_names"]))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"{str(workdir)!r} is not a run directory: it has no run.json") from error
     except (OSError, ValueError, KeyError, TypeError) as error:

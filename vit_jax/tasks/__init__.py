@@ -22,7 +22,7 @@ def build_task(config: Config, num_classes: int) -> Task:
 
 def best_metric(config: Config) -> str | None:
     """Return the metric that selects the best checkpoint, such as "val/accuracy"; None keeps no best."""
-    if config.keep_best != "auto":
-        return config.keep_best
+    if config.select != "auto":
+        return config.select
     names = [name for name, _ in config.evaluations()]
     return f"{names[0]}/{TASKS[config.task].best}" if names else None

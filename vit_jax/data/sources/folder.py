@@ -14,6 +14,8 @@ from vit_jax.data.sources.source import Record
 from vit_jax.errors import InputError
 
 SUFFIXES = (b".jpg", b".jpeg", b".png", b".webp", b".bmp", b".gif")
+# Folders that are no classes.
+SPLITS = {"val", "validation", "valid", "test"}
 SETTLED = 2.0  # seconds: the coarsest modification times of file systems
 
 
@@ -64,10 +66,7 @@ def open_folder(config: Config, where: str, split: str, label_names: tuple[str, 
     Raises:
         InputError: a folder is missing or has no pictures, or a class is not in the training split.
     """
-    where = config.data.path or where
-    if not where:
-        raise InputError("config.data.path is not set; give the folder with the splits: --config.data.path=DIR")
-    folder = Path(where).expanduser() / split
+    folder = _root(config, where) / split
     try:
         listing = list_pictures(folder, config.data.threads)
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -82,6 +81,31 @@ def open_folder(config: Config, where: str, split: str, label_names: tuple[str, 
     if not len(listing.names):
         raise InputError(f"data folder {str(folder)!r} has no pictures; expected CLASS/*.jpg, *.png etc. in it")
     return FolderSource(folder, listing, label_names or classes)
+
+
+def split_folders(config: Config, where: str) -> tuple[str, ...]:
+    """Return the names of the folders in `WHERE`; none if they are the classes, because none is called train.
+
+    Raises:
+        InputError: it can't be listed, or has splits, but none to train on.
+    """
+    root = _root(config, where)
+    try:
+        names = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"data folder {str(root)!r} can't be listed: {error.strerror}") from error
+    if "train" in names:
+        return tuple(names)
+    if others := SPLITS.intersection(names):
+        raise InputError(f"data folder {str(root)!r} has {min(others)!r}, but no 'train'; expected train/CLASS/*.jpg")
+    return ()
+
+
+def _root(config: Config, where: str) -> Path:
+    where = config.data.path or where
+    if not where:
+        raise InputError("config.data.path is not set; give the folder with the pictures: --config.data.path=DIR")
+    return Path(where).expanduser()
 
 
 def list_pictures(folder: Path, threads: int) -> Listing:

@@ -81,10 +81,7 @@ def open_records(config: Config, where: str, split: str, label_names: tuple[str,
     Raises:
         InputError: the split is missing or unfinished, or a shard is missing or truncated.
     """
-    where = config.data.path or where
-    if not where:
-        raise InputError("config.data.name='records' names no directory: write records:DIR, or set config.data.path")
-    folder = Path(where).expanduser()
+    folder = _folder(config, where)
     manifest = read_manifest(folder)
     if split not in manifest["splits"]:
         raise InputError(f"records {str(folder)!r} have no split {split!r}: there is {', '.join(manifest['splits'])}")
@@ -94,6 +91,18 @@ def open_records(config: Config, where: str, split: str, label_names: tuple[str,
         labels[number :: len(shards)] = _read_labels(folder / f"{shard['name']}.array_record", shard["bytes"])
     files = [folder / f"{shard['name']}.array_record" for shard in shards]
     return RecordsSource(files, labels, tuple(manifest["label_names"]))
+
+
+def prepared_splits(config: Config, where: str) -> tuple[str, ...]:
+    """Return the names of the splits that `scripts/prepare_data.py` wrote."""
+    return tuple(read_manifest(_folder(config, where))["splits"])
+
+
+def _folder(config: Config, where: str) -> Path:
+    where = config.data.path or where
+    if not where:
+        raise InputError("config.data.name='records' names no directory: write records:DIR, or set config.data.path")
+    return Path(where).expanduser()
 
 
 def _read_labels(file: Path, size: int) -> list[int]:
