@@ -1,10 +1,13 @@
 """Evaluators: each opens its own pictures, runs a model for outputs or activations, and returns metrics."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 from flax import nnx
+from tqdm import tqdm
 
 from vit_jax.cluster.sharding import make_mesh, place_params, tree_shardings, with_shardings
 from vit_jax.config import Config, Data, Evaluation, MeshShape
@@ -12,15 +15,18 @@ from vit_jax.errors import InputError, nearest
 from vit_jax.evaluators.classification import Classification
 from vit_jax.evaluators.evaluator import Evaluator, Results, Split, Subject, Watch
 from vit_jax.evaluators.multi_label import MultiLabel
+from vit_jax.evaluators.together import one_line, run_together
 from vit_jax.tasks import TASKS, best_metric, build_task
 
-__all__ = ["EVALUATORS", "Evaluator", "Evaluators", "Results", "Split", "Subject", "evaluate_model"]
+__all__ = ["EVALUATORS", "Evaluator", "Evaluators", "Results", "Split", "Subject", "evaluate_config", "evaluate_model"]
 
 # To add an evaluator: add a file next to this one, a line here, and its name to the tasks that it supports.
 EVALUATORS: dict[str, Callable[[Subject, Evaluation], Evaluator]] = {
     "classification": Classification,
     "multi_label": MultiLabel,
 }
+
+SHOWN = 300  # characters of why an evaluation failed
 
 
 class Evaluators:
@@ -38,6 +44,7 @@ class Evaluators:
             InputError: an evaluator is unknown or does not support the task, or its pictures can't be read.
         """
         check_evaluators(subject.config)
+        self._failures = subject.failures
         self._evaluators: list[tuple[str, Evaluator]] = []
         for name, evaluation in subject.config.evaluations():
             kind = evaluation.evaluator or subject.task.evaluators[0]
@@ -48,15 +55,37 @@ class Evaluators:
             self.pictures[name] += evaluator.pictures
         best = best_metric(subject.config)
         if best is not None and best not in self.metrics and not best.startswith("train/"):
-            raise InputError(f"config.keep_best={best!r}: is not a metric of this run; {nearest(best, self.metrics)}")
+            raise InputError(f"config.select={best!r}: is not a metric of this run; {nearest(best, self.metrics)}")
 
     def __call__(self, params: Any, watch: Watch = iter, due: Callable[[str], bool] = lambda name: True) -> Results:
-        """Run the evaluations whose names are due; their names prefix the names of their results."""
+        """Run the evaluations whose names are due; their names prefix the names of their results.
+
+        Raises:
+            InputError: an evaluation failed, in this process or another.
+        """
+        return self._run(params, watch, due, step=None)
+
+    def attempt(
+        self, step: int, params: Any, watch: Watch = iter, due: Callable[[str], bool] = lambda name: True
+    ) -> Results:
+        """Run the evaluations that are due at a step of training; one that fails is reported and has no results."""
+        return self._run(params, watch, due, step)
+
+    def _run(self, params: Any, watch: Watch, due: Callable[[str], bool], step: int | None) -> Results:
         results = Results({}, {}, {})
         for name, evaluator in self._evaluators:
-            if due(name):
-                for found, new in zip(results, evaluator(params, watch), strict=True):
-                    found |= {f"{name}/{key}": value for key, value in new.items()}
+            if not due(name):
+                continue
+            found = run_together(functools.partial(evaluator, params, watch), self._failures)
+            if isinstance(found, Exception):
+                if step is None:
+                    raise found
+                if jax.process_index() == 0:
+                    why = one_line(found)[:SHOWN]
+                    tqdm.write(f"warning: evaluation {name!r} at step {step} failed ({why}); training goes on")
+                continue
+            for all_of_kind, new in zip(results, found, strict=True):
+                all_of_kind |= {f"{name}/{key}": value for key, value in new.items()}
         return results
 
 
@@ -92,10 +121,14 @@ def evaluate_model(
     Raises:
         InputError: the pictures can't be read, or have other classes.
     """
+    config = Config(batch=batch, image_size=model.image_size, channels=model.channels, model=model.config, data=data)
+    return evaluate_config(model, label_names, dataclasses.replace(config, **keys))
+
+
+def evaluate_config(model: nnx.Module, label_names: Sequence[str], config: Config) -> Results:
+    """Run the evaluations of a config on a model that it describes; see `evaluate_model`."""
     if len(label_names) != model.num_classes:
         raise InputError(f"the model has {model.num_classes} outputs, but there are {len(label_names)} label names")
-    config = Config(batch=batch, image_size=model.image_size, channels=model.channels, model=model.config, data=data)
-    config = dataclasses.replace(config, **keys)
     mesh = make_mesh(MeshShape())
     graph, state = nnx.split(model)
     params = nnx.to_pure_dict(state)

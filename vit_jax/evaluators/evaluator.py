@@ -31,12 +31,12 @@ class Results(NamedTuple):
     Attributes:
         scalars: metrics by name.
         tables: what JSON can hold, by name, such as lists of rows {column: value}.
-        figures: PNG files by name; empty if matplotlib isn't installed. See `vit_jax.evaluators.figure`.
+        figures: functions that draw PNG files, by name; see `vit_jax.evaluators.figure`.
     """
 
     scalars: dict[str, float]
     tables: dict[str, Any]
-    figures: dict[str, bytes]
+    figures: dict[str, Callable[[], bytes]]
 
 
 class Evaluator(Protocol):

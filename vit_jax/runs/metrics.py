@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from vit_jax.errors import InputError
 from vit_jax.evaluators import Results
+from vit_jax.runs.results import Figures, write_tables
 
 
 class Writer:
@@ -28,7 +29,8 @@ class Writer:
     """
 
     def __init__(self, workdir: Path, step: int):
-        self._folder, path = workdir, workdir / "metrics.jsonl"
+        path, self._evaluation = workdir / "metrics.jsonl", workdir / "evaluation"
+        self._figures = Figures(self._evaluation)
         try:
             kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= step]
         except (ValueError, KeyError, TypeError) as error:
@@ -59,7 +61,8 @@ class Writer:
                 self._add(Event(step=step, summary=scalar(name, value)))
             self._events.flush()
             if results is not None:
-                self._write_results(step, results)
+                write_tables(self._evaluation, step, results)
+                self._figures.add(step, results)
         except OSError:
             # Close now: flushing the buffers at exit would fail too, and report the error again.
             for file in (self._lines, self._events):
@@ -67,23 +70,17 @@ class Writer:
                     file.close()
             raise
 
-    def _write_results(self, step: int, results: Results) -> None:
-        for name, content in (results.tables | results.figures).items():
-            path = self._folder / "evaluation" / f"{name.replace('/', '-')}-{step}"
-            path.parent.mkdir(exist_ok=True)
-            if name in results.tables:
-                path.with_name(f"{path.name}.json").write_text(json.dumps(content, indent=1) + "\n")
-            else:
-                content.savefig(path.with_name(f"{path.name}.png"), dpi=110)
-
     def _add(self, event: Event) -> None:
         event.wall_time = time.time()
         self._events.write(event.SerializeToString())
 
     def close(self) -> None:
-        """Flush and close the files."""
-        self._lines.close()
-        self._events.close()
+        """Draw the figures that wait, flush and close the files."""
+        try:
+            self._figures.finish()
+        finally:
+            self._lines.close()
+            self._events.close()
 
 
 def _whole_lines(path: Path) -> list[str]:
@@ -165,11 +162,12 @@ class Progress:
             self._bar.close()
 
 
+_HIDDEN = ("/count", "/accuracy_low", "/accuracy_high")
 _SHOWN = ("train/loss", "train/images_per_second", "train/data_wait")
 
 
 def _is_shown(name: str) -> bool:
-    return name in _SHOWN or not (name.startswith(("train/", "data/")) or name.endswith("/count"))
+    return name in _SHOWN or not (name.startswith(("train/", "data/")) or name.endswith(_HIDDEN))
 
 
 def _format(name: str, value: float) -> str:
