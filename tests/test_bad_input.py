@@ -137,14 +137,13 @@ def test_missing_arguments_and_files(setting, capfd):
     assert "--workdir" in refusal(capfd, train.main, f"--config={setting}/tiny.py")
     assert "does not exist" in refusal(capfd, train.main, "--config=none.py", f"--workdir={setting}/run")
     assert "is not a run directory" in refusal(capfd, evaluate.main, f"--workdir={setting}/run")
-    assert "is not a run directory" in refusal(capfd, predict.main, f"--model={setting}", "x.jpg")
+    assert "without model.safetensors (nor run.json)" in refusal(capfd, predict.main, f"--model={setting}", "x.jpg")
 
 
-def test_evaluate_and_predict_refuse_what_they_cannot_read(setting, capfd):
+def test_evaluate_refuses_what_it_cannot_read(setting, capfd):
     workdir = setting / "run"
     train.main([f"--config={setting}/tiny.py", f"--workdir={workdir}", "--config.total=1st"])
     capfd.readouterr()
-    assert "nowhere.jpg' can't be read" in refusal(capfd, predict.main, f"--model={workdir}", "nowhere.jpg")
     assert "can't change these keys of a run: seed" in refusal(
         capfd, evaluate.main, f"--workdir={workdir}", "--config.seed=9"
     )

@@ -20,7 +20,7 @@ FLOORS = [
     ("evaluators", "experiment"),
     ("runs",),
     ("weights",),
-    ("preflight",),
+    ("preflight", "prediction"),
     ("train", "evaluate", "predict"),
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}

@@ -127,7 +127,8 @@ def test_predict_agrees_with_the_model(whole, tmp_path):
         Image.fromarray(source.images[i].squeeze()).save(path)
     model, _ = load_model(whole)
     logits = model(jnp.array(source.images[:4], jnp.float32) / 127.5 - 1)
-    for classes, expected in zip(predict(whole, paths), jax.nn.softmax(logits), strict=True):
+    for (_, classes, error), expected in zip(predict(whole, paths), jax.nn.softmax(logits), strict=True):
+        assert error is None
         assert [name for name, _ in classes] == [str(i) for i in np.argsort(-expected)[:5]]
         np.testing.assert_allclose([p for _, p in classes], np.sort(expected)[::-1][:5], rtol=1e-4)
 

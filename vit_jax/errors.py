@@ -9,6 +9,7 @@ from typing import NoReturn
 # Exit codes of the commands; 0 means that the run is complete.
 FAILED = 1  # Not a user error; prints a traceback.
 INPUT = 2
+BAD_PICTURES = 3  # All that could be read is done.
 STOPPED = 75  # By SIGTERM or SIGUSR1, with the state saved: run the same command again. EX_TEMPFAIL in sysexits.h.
 NOT_FINITE = 76
 PEER_DIED = 77

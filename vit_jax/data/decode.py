@@ -96,10 +96,10 @@ def decode(
         raise BadPictureError(f"{name} can't be read: {reason}", reason) from error
 
 
-def decode_as(config: Config, picture: Path | bytes | np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+def decode_as(config: Config, picture: Path | bytes | np.ndarray) -> np.ndarray:
     """Return a picture as evaluation, prediction and exported models of a config take it; else as `decode`."""
-    choose, resampling = crop.evaluation(config), Resampling.of(config)
-    return decode(picture, config.height_width(), config.channels, choose, out=out, resampling=resampling)
+    size, resampling = config.height_width(), Resampling.of(config)
+    return decode(picture, size, config.channels, crop.evaluation(config), resampling=resampling)
 
 
 # What Pillow raises for damaged files, depending on the format.

@@ -1,0 +1,153 @@
+"""The forward pass of prediction: probabilities, features and attention of batches, on all local devices."""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float, UInt8
+
+from vit_jax.cluster.sharding import make_mesh
+from vit_jax.config import MeshShape
+from vit_jax.data.pipeline import ahead
+from vit_jax.errors import InputError
+from vit_jax.models.activations import check_names
+from vit_jax.models.position import num_prefix
+from vit_jax.prediction.listing import Asked
+from vit_jax.prediction.reading import Pictures, read_batches
+from vit_jax.prediction.rollout import attention_names, rollout
+from vit_jax.tasks import build_task
+from vit_jax.weights.opened import Opened
+
+
+class Wanted(NamedTuple):
+    """What is computed of each picture.
+
+    Attributes:
+        top: number of its most probable classes; at most all of them are returned.
+        layer: the activation that its features are, or None.
+        attention: whether its attention is rolled out.
+        flip: whether its probabilities are the mean of its own and those of its mirror image.
+    """
+
+    top: int = 5
+    layer: str | None = None
+    attention: bool = False
+    flip: bool = False
+
+
+class Row(NamedTuple):
+    """One picture.
+
+    Attributes:
+        classes: (label name, probability), most probable first; none if the picture can't be read.
+        error: why it can't be read, or None.
+    """
+
+    path: str
+    classes: tuple[tuple[str, float], ...]
+    error: str | None
+
+
+class Predictions(NamedTuple):
+    """What was computed of a batch of pictures, in the order in which they were asked for.
+
+    Attributes:
+        top: number of classes of each row that could be read.
+        images: as the model saw them; as `features` and `attention`, which may be None, of no use where a row has an
+            error.
+    """
+
+    rows: list[Row]
+    top: int
+    images: UInt8[np.ndarray, "batch height width channels"]
+    features: Float[np.ndarray, "batch dim"] | None
+    attention: Float[np.ndarray, "batch rows columns"] | None
+
+
+Outputs = dict[str, jax.Array]
+
+
+def predictions(
+    opened: Opened, asked: Iterable[Asked], wanted: Wanted, batch: int = 64, threads: int = 8
+) -> Iterator[Predictions]:
+    """Yield what is wanted of pictures; they are decoded, and the model runs, ahead of what was asked for.
+
+    Args:
+        batch: pictures at a time on each local device; fewer if there are not so many.
+
+    Raises:
+        InputError: nothing is asked for, the model has no such layer or no attention, or its outputs are not for whole
+            pictures.
+    """
+    devices, asked = jax.local_devices(), iter(asked)
+    first = list(islice(asked, batch * len(devices)))
+    if not first:
+        raise InputError("no pictures are asked for: the list is empty")
+    # A power of two, so that few sizes are ever compiled.
+    batch = len(devices) * min(batch, 1 << (-(-len(first) // len(devices)) - 1).bit_length())
+    forward = make_forward(opened, wanted, devices)
+    batches = read_batches(chain(first, asked), opened.config, batch, threads)
+    for pictures, outputs in ahead((pictures, forward(pictures.images)) for pictures in batches):
+        yield _collect(pictures, outputs, opened.label_names)
+
+
+def make_forward(opened: Opened, wanted: Wanted, devices: list[jax.Device]) -> Callable[[np.ndarray], Outputs]:
+    """Return the function that maps uint8 pictures, equally many for each device, to what is wanted of them."""
+    model = opened.model
+    task = build_task(opened.config, model.num_classes)
+    attention = attention_names(model) if wanted.attention else []
+    if wanted.layer is not None:
+        _check_layer(wanted.layer, model)
+    layers = [wanted.layer] if wanted.layer else []
+    graph, params = nnx.split(model)
+    mesh = make_mesh(MeshShape(), devices)
+    params = jax.device_put(nnx.to_pure_dict(params), NamedSharding(mesh, P()))
+
+    @jax.jit
+    def forward(params: dict, images: UInt8[Array, "batch height width channels"]) -> Outputs:
+        model = nnx.merge(graph, params)
+        found = model.activations(images, "logits", *layers, *attention)
+        probabilities = task.probabilities(found["logits"])
+        if wanted.flip:
+            probabilities = (probabilities + task.probabilities(model(images[:, :, ::-1]))) / 2
+        best, labels = jax.lax.top_k(probabilities, min(wanted.top, model.num_classes))
+        outputs = {"labels": labels, "probabilities": best}
+        if layers:
+            outputs["features"] = _mean_over_patches(found[wanted.layer], wanted.layer, model)
+        if attention:
+            outputs["attention"] = rollout([found[name] for name in attention], model, images.shape[1:3])
+        return outputs
+
+    return lambda images: forward(params, jax.device_put(images, NamedSharding(mesh, P("data"))))
+
+
+def _check_layer(layer: str, model: nnx.Module) -> None:
+    check_names((layer,), model)
+    if layer.startswith("attention/"):
+        raise InputError(f"--layer={layer}: are weights between tokens, not features; --attention=DIR draws them")
+
+
+def _mean_over_patches(features: Float[Array, "batch *_"], layer: str, model: nnx.Module) -> Float[Array, "batch dim"]:
+    if layer == "tokens" or layer.startswith("block/"):
+        features = features[:, 0 if model.config.patch is None else num_prefix(model.config) :]
+    return features.mean(axis=tuple(range(1, features.ndim - 1))).astype(jnp.float32)
+
+
+def _collect(pictures: Pictures, outputs: Outputs, label_names: tuple[str, ...] | None) -> Predictions:
+    number = len(pictures.paths)
+    found = {name: np.asarray(array)[:number] for name, array in outputs.items()}
+    rows = []
+    for path, error, labels, probabilities in zip(
+        pictures.paths, pictures.errors, found["labels"].tolist(), found["probabilities"].tolist(), strict=True
+    ):
+        names = labels if label_names is None else [label_names[label] for label in labels]
+        classes = () if error is not None else tuple(zip(map(str, names), probabilities, strict=True))
+        rows.append(Row(path, classes, error))
+    top = found["labels"].shape[1]
+    return Predictions(rows, top, pictures.images[:number], found.get("features"), found.get("attention"))

@@ -1,0 +1,70 @@
+"""Batches of pictures, decoded by threads while the model computes."""
+
+import collections
+import itertools
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+
+from vit_jax.config import Config
+from vit_jax.data.decode import BadPictureError, decode_as
+from vit_jax.prediction.listing import Asked
+
+# Batches that are decoded, or waiting to be, beside the one that was asked for.
+AHEAD = 2
+
+
+class Pictures(NamedTuple):
+    """A batch of pictures.
+
+    Attributes:
+        paths: fewer than there are rows in `images` if it is the last batch.
+        errors: why each can't be read, or None.
+        images: zeros for what can't be read, and after the last picture.
+    """
+
+    paths: list[str]
+    errors: list[str | None]
+    images: UInt8[np.ndarray, "batch height width channels"]
+
+
+def read_batches(asked: Iterable[Asked], config: Config, batch: int, threads: int) -> Iterator[Pictures]:
+    """Yield pictures as evaluation takes them, in order; holds at most `AHEAD` + 1 batches, however many there are."""
+    asked, waiting = iter(asked), collections.deque()
+    pool = ThreadPoolExecutor(threads)
+
+    def start() -> None:
+        if part := list(itertools.islice(asked, batch)):
+            images = np.zeros((batch, *config.height_width(), config.channels), np.uint8)
+            pictures = Pictures([each.path for each in part], [each.error for each in part], images)
+            # Thread by thread, not picture by picture: small ones take no longer than handing them over.
+            waiting.append((pictures, [pool.submit(_decode, pictures, i, threads, config) for i in range(threads)]))
+
+    try:
+        for _ in range(AHEAD):
+            start()
+        while waiting:
+            start()
+            pictures, parts = waiting.popleft()
+            _finish(parts)
+            yield pictures
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _decode(pictures: Pictures, first: int, step: int, config: Config) -> None:
+    for row in range(first, len(pictures.paths), step):
+        if pictures.errors[row] is None:
+            try:
+                pictures.images[row] = decode_as(config, Path(pictures.paths[row]))
+            except BadPictureError as error:
+                pictures.errors[row] = error.reason
+
+
+def _finish(parts: list[Future]) -> None:
+    for part in parts:
+        part.result()
