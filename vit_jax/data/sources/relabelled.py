@@ -19,9 +19,10 @@ class Relabelled:
     def __getitem__(self, index: int) -> Record:
         picture, columns, identifier = self.source[index]
         columns = dict(columns)
-        if "label" in columns:
+        # A record may have other columns of these names, with text.
+        if "label" in self.columns:
             columns["label"] = int(self.index[columns["label"]])
-        if "labels" in columns:
+        if "labels" in self.columns and isinstance(columns["labels"], np.ndarray):
             columns["labels"] = self._spread(columns["labels"])
         return Record(picture, columns, identifier)
 
