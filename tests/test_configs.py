@@ -1,5 +1,6 @@
 """Every config, with every argument it documents, builds an experiment that matches its paper."""
 
+import runpy
 from pathlib import Path
 
 import jax
@@ -11,7 +12,7 @@ from vit_jax.config import MeshShape
 from vit_jax.config.files import load_config
 from vit_jax.errors import InputError
 from vit_jax.experiment import build_experiment
-from vit_jax.optim.rates import trained_names, weight_decays
+from vit_jax.optim.rates import learning_rates, trained_names, weight_decays
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 PICTURES = {"digits": 1437, "cifar": 50_000, "pets": 3680, "imagenet": 1_281_167, "imagenet99": 1_268_355}
@@ -45,6 +46,11 @@ CASES = [
     ("finetune:model=B/32,dataset=oxford_iiit_pet", "pets", 512, 500, 100, 1e-2, 0),
     ("finetune:dataset=oxford_flowers102", "pets", 512, 500, 100, 1e-2, 0),
     ("finetune:model=L/16,dataset=imagenet2012", "imagenet", 512, 20_000, 500, 1e-2, 0),
+    # A folder, by the BiT-HyperRule.
+    ("finetune:dataset=folder", "cifar", 512, 10_000, 500, 1e-2, 0),
+    ("finetune:dataset=folder", "imagenet", 512, 20_000, 500, 1e-2, 0),
+    # Bao et al. (2022): 1e-3 and 0.05 at twice the batch.
+    ("finetune:mode=layer_decay", "pets", 512, 500, 100, 5e-4, 5e-4 * 0.05),
 ]
 
 
@@ -90,8 +96,62 @@ def shapes(name, classes):
     return build_experiment(load(name), mesh, classes, 10_000).shapes.params
 
 
-@pytest.mark.parametrize("name", ["finetune:dataset=cifar", "vit_paper:dataset=jft", "finetune:modle=B/16"])
-def test_arguments_that_are_unknown_are_told_in_one_line(name):
-    with pytest.raises(InputError, match=r"(dataset=\w+: must be|'modle' is unknown; did you mean 'model')") as caught:
+@pytest.mark.parametrize(
+    ("mode", "trained"),
+    [
+        ("full", {"embedding", "cls", "position", "blocks", "norm", "head"}),
+        ("layer_decay", {"embedding", "cls", "position", "blocks", "norm", "head"}),
+        ("last_2", {"blocks", "norm", "head"}),
+        ("last_0", {"norm", "head"}),
+        ("probe", {"head"}),
+    ],
+)
+def test_a_mode_says_what_is_trained(mode, trained):
+    config = load(f"finetune:model=Ti/16,mode={mode}")
+    params = shapes(f"finetune:model=Ti/16,mode={mode}", 10)
+    assert {name.split("/")[0] for name in trained_names(config.optim, params)} == trained
+    rates = learning_rates(config.optim, params)
+    wanted = {"last_2": (0,) * 10 + (1, 1), "layer_decay": tuple(0.75 ** (12 - i) for i in range(12)), "full": 1}
+    assert rates["blocks/norm1/scale"] == pytest.approx(wanted.get(mode, 0))
+
+
+GRID = (0.001, 0.003, 0.01, 0.03)
+
+
+@pytest.mark.parametrize(
+    ("arg", "rates", "train"),
+    [
+        ("dataset=cifar10", GRID, "train[:98%]"),
+        ("dataset=cifar100", GRID, "train[:98%]"),
+        ("dataset=pets", GRID, "train[:90%]"),
+        ("dataset=oxford_flowers102", GRID, "train[:90%]"),
+        ("dataset=imagenet2012", (0.003, 0.01, 0.03, 0.06), "train[:99%]"),
+        ("dataset=folder", GRID, None),
+        ("dataset=flowers,mode=probe", (0.01, 0.03, 0.1, 0.3), "train[:90%]"),
+    ],
+)
+def test_grids_of_fine_tuning_are_the_papers(arg, rates, train):
+    """Table 4, and the parts held out for it in appendix B.1.1."""
+    runs = list(runpy.run_path(CONFIGS / "finetune.py")["sweep"](arg))
+    assert [run["optim.lr"] for run in runs] == list(rates)
+    for run in runs:
+        config = load_config(f"{CONFIGS / 'finetune.py'}:{arg}", {key: str(value) for key, value in run.items()})
+        assert config.data.train == (train or "train")
+        assert config.data.val == (train.replace("[:", "[").replace("%]", "%:]") if train else "auto")
+        assert config.data.test == (None if train else "auto")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("finetune:dataset=cifar", "dataset=cifar: must be one of folder, cifar10"),
+        ("vit_paper:dataset=jft", "dataset=jft: must be"),
+        ("finetune:modell=B/16", "'modell' is unknown; did you mean 'model'"),
+        ("finetune:mode=last", "mode=last: must be full, probe, layer_decay or last_N, such as last_2"),
+        ("finetune:mode=probe_2", "mode=probe_2: must be"),
+    ],
+)
+def test_arguments_that_are_unknown_are_told_in_one_line(name, message):
+    with pytest.raises(InputError, match=message) as caught:
         load(name)
     assert "\n" not in str(caught.value)

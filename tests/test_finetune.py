@@ -11,7 +11,9 @@ import pytest
 import vit_jax
 from tests.drawn import drawn_model, params_of
 from tests.golden import DATA, FILES
+from tests.runs import checkpoint
 from tests.test_bad_input import refusal
+from tests.test_configs import CONFIGS
 from tests.tiny import CONFIG, FILE
 from vit_jax import train, tree
 from vit_jax.cluster.sharding import make_mesh, place_params
@@ -169,3 +171,31 @@ def test_weights_that_do_not_fit_are_one_line_and_nothing_is_written(weights, ar
     assert "config.init: " in error
     assert message.format(root=weights) in error
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("mode", "frozen_blocks"), [("probe", 2), ("last_1", 1)])
+def test_what_a_mode_freezes_is_unchanged_to_the_bit(weights, mode, frozen_blocks, tmp_path):
+    """The command and the config as people run them, with a decay that would show."""
+    overrides = ["--config.data.name=digits", "--config.data.val=test", "--config.data.test=none", "--config.total=3st"]
+    overrides += [
+        "--config.image_size=8",
+        "--config.channels=1",
+        "--config.batch=64",
+        "--config.optim.weight_decay=0.5",
+    ]
+    overrides += ["--config.eval_every=3st", "--config.ema=0.9"]
+    config = f"{CONFIGS / 'finetune.py'}:model=custom/2,mode={mode},init={weights / 'google.npz'}"
+    train.main([f"--config={config}", f"--workdir={tmp_path / 'run'}", *overrides])
+    before = params_of(vit_jax.load(weights / "google.npz", num_classes=10))
+    state = checkpoint(tmp_path / "run", 3)
+    for name, array in before.items():
+        for after in (state[f"params/{name}"], state[f"ema/{name}"]):
+            if name.startswith("head/"):
+                assert not np.array_equal(after, array), name
+            elif name.startswith("blocks/"):
+                assert after[:frozen_blocks].tobytes() == np.asarray(array)[:frozen_blocks].tobytes(), name
+            else:
+                moves = mode == "last_1" and name.startswith("norm/")
+                assert (after.tobytes() == np.asarray(array).tobytes()) != moves, name
+    moved = np.any(state["params/blocks/mlp/fc1/kernel"] != before["blocks/mlp/fc1/kernel"], axis=(1, 2))
+    assert moved.tolist() == [False, mode == "last_1"]

@@ -145,15 +145,16 @@ def train(config: Config, workdir: Path, preemption: Preemption) -> None:
         if stop:
             break
     checkpoints.close()
-    if not (stop or not_finite):
-        try:
+    try:
+        if not (stop or not_finite):
             for line in report(checkpoints, state, writer, preemption.watching):
                 say(line)
-        except Stop as asked:
-            stop = asked.code
-    if writer is not None:
-        writer.close()
-        progress.close()
+    except Stop as asked:
+        stop = asked.code
+    finally:
+        if writer is not None:
+            writer.close()
+            progress.close()
     if not_finite:
         raise Stop(NOT_FINITE, skipped.why(not_finite, checkpoints.latest(), workdir))
     if stop:
