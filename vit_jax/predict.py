@@ -74,13 +74,14 @@ def main(argv: list[str] | None = None) -> None:
         outputs += [writing_overlays(args.attention)] if args.attention else []
         sizes = {"image_size": args.image_size, "resize": args.resize}
         opened = open_model(args.model, checkpoint=args.checkpoint, labels=args.labels, **sizes)
-        print(opened.description(), file=sys.stderr, flush=True)
         layer = (args.layer or "pooled") if args.features else None
         wanted = Wanted(args.top, layer, attention=bool(args.attention), flip=args.tta == "flip")
+        batches = predictions(opened, asked, wanted, args.batch, args.threads)
+        print(opened.description(), file=sys.stderr, flush=True)
         # None: where the standard error is a terminal.
         bar = stack.enter_context(tqdm(unit=" pictures", disable=(shown and sys.stdout.isatty()) or None))
         start = time.perf_counter()
-        for found in predictions(opened, asked, wanted, args.batch, args.threads):
+        for found in batches:
             for write in outputs:
                 write(found)
             bad = [f"{row.path} ({row.error})" for row in found.rows if row.error is not None]

@@ -49,23 +49,20 @@ def _npz(path: Path) -> Iterator[Write]:
             shape = (shape[0] + len(features), features.shape[1])
 
         yield write
+        start_array = np.lib.format.write_array_header_1_0
         with zipfile.ZipFile(path, "w") as archive:
             with archive.open("features.npy", "w", force_zip64=True) as member:
-                _start_array(member, "<f4", shape)
+                start_array(member, {"descr": "<f4", "fortran_order": False, "shape": shape})
                 rows.seek(0)
                 shutil.copyfileobj(rows, member, 1 << 20)
             # Four bytes a letter, mostly zeros.
             paths = zipfile.ZipInfo("paths.npy")
             paths.compress_type = zipfile.ZIP_DEFLATED
             with archive.open(paths, "w", force_zip64=True) as member:
-                _start_array(member, f"<U{longest}", shape[:1])
+                start_array(member, {"descr": f"<U{longest}", "fortran_order": False, "shape": shape[:1]})
                 names.seek(0)
                 for some in _split(names):
                     member.write(np.array(some, f"<U{longest}").tobytes())
-
-
-def _start_array(member: IO[bytes], kind: str, shape: tuple[int, ...]) -> None:
-    np.lib.format.write_array_header_1_0(member, {"descr": kind, "fortran_order": False, "shape": shape})
 
 
 def _split(file: IO[bytes]) -> Iterator[list[str]]:

@@ -76,7 +76,7 @@ Outputs = dict[str, jax.Array]
 def predictions(
     opened: Opened, asked: Iterable[Asked], wanted: Wanted, batch: int = 64, threads: int = 8
 ) -> Iterator[Predictions]:
-    """Yield what is wanted of pictures; they are decoded, and the model runs, ahead of what was asked for.
+    """Return what is wanted of pictures, in batches; they are decoded, and the model runs, ahead of what is drawn.
 
     Args:
         batch: pictures at a time on each local device; fewer if there are not so many.
@@ -93,8 +93,8 @@ def predictions(
     batch = len(devices) * min(batch, 1 << (-(-len(first) // len(devices)) - 1).bit_length())
     forward = make_forward(opened, wanted, devices)
     batches = read_batches(chain(first, asked), opened.config, batch, threads)
-    for pictures, outputs in ahead((pictures, forward(pictures.images)) for pictures in batches):
-        yield _collect(pictures, outputs, opened.label_names)
+    started = ahead((pictures, forward(pictures.images)) for pictures in batches)
+    return (_collect(pictures, outputs, opened.label_names) for pictures, outputs in started)
 
 
 def make_forward(opened: Opened, wanted: Wanted, devices: list[jax.Device]) -> Callable[[np.ndarray], Outputs]:

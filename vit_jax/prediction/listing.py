@@ -24,9 +24,10 @@ def list_pictures(asked: Iterable[str | os.PathLike]) -> Iterator[Asked]:
     """Return the pictures that are asked for, in order; memory holds the names in one folder at a time.
 
     Args:
-        asked: each a file, which may be missing; a folder, whose pictures are listed by path, names that start with a
-            dot skipped; a pattern, in which `**` is any number of folders; "@FILE" or "-", a list of these with one on
-            each line of a file or of the standard input.
+        asked: each a file, which may be missing; a folder, whose pictures are listed by path as those of a data
+            folder: no names that start with a dot, and links to folders only in the folder itself; a pattern, in which
+            `**` is any number of folders; "@FILE" or "-", a list of these with one on each line of a file or of the
+            standard input.
 
     Raises:
         InputError: a list can't be read, or a folder or pattern that is no line of a list has no pictures.
@@ -82,15 +83,15 @@ def _one(each: str) -> Iterator[Asked]:
     yield from found
 
 
-def _walk(folder: str) -> Iterator[Asked]:
-    """Yield the pictures below a folder in the order of their paths; as data folders, links to folders are skipped."""
+def _walk(folder: str, follow: bool = True) -> Iterator[Asked]:
+    """Yield the pictures below a folder in the order of their paths; `follow` links to folders in the folder itself."""
     try:
         with os.scandir(folder) as entries:
             names = [
                 entry.name + "/" * is_folder
                 for entry in entries
                 if not entry.name.startswith(".")
-                if (is_folder := entry.is_dir(follow_symlinks=False)) or _is_picture(entry.name)
+                if (is_folder := entry.is_dir(follow_symlinks=follow)) or _is_picture(entry.name)
             ]
     except OSError as error:
         yield Asked(folder, f"can't be listed: {error.strerror}")
@@ -98,7 +99,7 @@ def _walk(folder: str) -> Iterator[Asked]:
     for name in sorted(names):
         path = os.path.join(folder, name)
         if name.endswith("/"):
-            yield from _walk(path[:-1])
+            yield from _walk(path[:-1], follow=False)
         else:
             yield Asked(path)
 
