@@ -14,6 +14,9 @@ from vit_jax.config import Config, Data, Evaluation, MeshShape
 from vit_jax.errors import InputError, nearest
 from vit_jax.evaluators.classification import Classification
 from vit_jax.evaluators.evaluator import Evaluator, Results, Split, Subject, Watch
+from vit_jax.evaluators.fewshot import Fewshot
+from vit_jax.evaluators.knn import NearestNeighbours
+from vit_jax.evaluators.linear_probe import LinearProbe
 from vit_jax.evaluators.multi_label import MultiLabel
 from vit_jax.evaluators.together import one_line, run_together
 from vit_jax.tasks import TASKS, best_metric, build_task
@@ -24,6 +27,9 @@ __all__ = ["EVALUATORS", "Evaluator", "Evaluators", "Results", "Split", "Subject
 EVALUATORS: dict[str, Callable[[Subject, Evaluation], Evaluator]] = {
     "classification": Classification,
     "multi_label": MultiLabel,
+    "fewshot": Fewshot,
+    "knn": NearestNeighbours,
+    "linear_probe": LinearProbe,
 }
 
 SHOWN = 300  # characters of why an evaluation failed

@@ -24,5 +24,6 @@ def best_metric(config: Config) -> str | None:
     """Return the metric that selects the best checkpoint, such as "val/accuracy"; None keeps no best."""
     if config.select != "auto":
         return config.select
-    names = [name for name, _ in config.evaluations()]
-    return f"{names[0]}/{TASKS[config.task].best}" if names else None
+    task = TASKS[config.task]
+    names = [name for name, each in config.evaluations() if each.evaluator in (None, task.evaluators[0])]
+    return f"{names[0]}/{task.best}" if names else None

@@ -13,7 +13,7 @@ from vit_jax.tasks.task import Batch, Outputs, Targets, Task
 class MultiLabel(Task):
     """The classes in each picture: a yes or no for each, with the sigmoid loss summed over the classes."""
 
-    evaluators = ("multi_label",)
+    evaluators = ("multi_label", "fewshot", "knn", "linear_probe")
     best = "mean_average_precision"
 
     def __init__(self, config: Config, num_classes: int):
