@@ -20,7 +20,8 @@ FLOORS = [
     ("evaluators", "experiment"),
     ("runs",),
     ("weights",),
-    ("preflight", "prediction"),
+    ("export", "preflight", "prediction"),
+    ("card",),
     ("train", "evaluate", "predict"),
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
