@@ -15,14 +15,16 @@ import pytest
 from PIL import Image
 from sklearn.metrics import average_precision_score, f1_score
 
+from tests.drawn import drawn_model
 from tests.pairs import compose
 from tests.runs import assert_equal_runs, saved_steps
 from tests.test_bad_input import refusal
 from tests.tiny import FILE
 from vit_jax import data, evaluate, train
-from vit_jax.config import Config, Data
+from vit_jax.config import Config, Data, Evaluation
 from vit_jax.data.sources.listed import open_csv
 from vit_jax.errors import InputError
+from vit_jax.evaluators import evaluate_model
 from vit_jax.losses import sigmoid_cross_entropy
 from vit_jax.runs.checkpoint import load_model
 from vit_jax.tasks import build_task
@@ -84,10 +86,49 @@ def test_training_evaluates_what_scikit_learn_computes(run, pairs, capsys):
         assert found["val/loss"] == pytest.approx(loss.mean(), rel=1e-5)
     assert 0 <= last["train/f1"] <= 1
 
-    classes = json.loads((run / "evaluation" / "val-classes-12.json").read_text())
+    results = json.loads((run / "evaluation" / "val-12.json").read_text())
+    assert {f"val/{name}": results[name] for name in ("loss", "f1", "mean_average_precision", "count")} == {
+        name: last[name] for name in last if name.startswith("val/")
+    }
+    classes = results["classes"]
     assert [row["label"] for row in classes] == [name for name, here in zip(label_names, shown, strict=True) if here]
     assert np.mean([row["average_precision"] for row in classes]) == pytest.approx(precision, abs=1e-6)
     assert (run / "evaluation" / "val-precision_recall-12.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.6])
+def test_f1_counts_classes_from_its_threshold(run, threshold, capsys):
+    model, (config, label_names) = load_model(run)
+    source = data.open_split(config, "test", label_names)
+    images = np.stack([np.asarray(Image.open(source[i].picture))[..., None] for i in range(100)])
+    decided = 1 / (1 + np.exp(-np.asarray(model(jnp.asarray(images)), np.float64))) >= threshold
+    found = evaluate.evaluate(run, {"evaluators.val.threshold": str(threshold)})
+    assert found.scalars["val/f1"] == pytest.approx(f1_score(source.labels, decided, average="micro"), abs=1e-12)
+    shown = np.flatnonzero(source.labels.any(0))
+    expected = f1_score(source.labels[:, shown], decided[:, shown], average=None, zero_division=0.0)
+    assert [row["f1"] for row in found.tables["val/classes"]] == pytest.approx(expected.tolist(), abs=1e-12)
+
+
+def test_one_class_alone_has_the_f1_of_yes_and_no(pairs):
+    sizes = dict(name="custom/2", width=32, depth=1, num_heads=2, mlp_dim=32)
+    model = drawn_model(num_classes=1, image_size=(8, 16), channels=1, **sizes)
+    rows = list(csv.DictReader((pairs / "test.csv").read_text().splitlines()))
+    lines = ["path,label", *(f"{row['path']},{'7' if '7' in row['label'] else ''}" for row in rows)]
+    (pairs / "one.csv").write_text("\n".join(lines))
+    shown = ["7" in row["label"] for row in rows]
+    images = np.stack([np.asarray(Image.open(pairs / row["path"]))[..., None] for row in rows])
+    probabilities = 1 / (1 + np.exp(-np.asarray(model(jnp.asarray(images)), np.float64)[:, 0]))
+    # Between two pictures, so that rounding decides nothing.
+    threshold = float(np.sort(probabilities)[49:51].mean())
+    found = evaluate_model(
+        *(model, ["7"], Data(name="csv", path=str(pairs), val="one")),
+        **dict(task="multi_label", loss="sigmoid", evaluators={"val": Evaluation(threshold=threshold)}),
+    )
+    expected = f1_score(shown, probabilities >= threshold)
+    assert 0 < expected < 1
+    assert found.scalars["val/f1"] == pytest.approx(expected, abs=1e-12)
+    (row,) = found.tables["val/classes"]
+    assert (row["f1"], row["pictures"]) == (found.scalars["val/f1"], sum(shown))
 
 
 def test_killed_and_continued_equals_uninterrupted_to_the_bit(run, pairs, tmp_path):

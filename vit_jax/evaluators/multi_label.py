@@ -49,12 +49,12 @@ class MultiLabel:
         labels, probabilities = rows["labels"], rows["probabilities"]
         shown = np.flatnonzero(labels.any(axis=0)).tolist()
         precisions = [float(average_precision_score(labels[:, i], probabilities[:, i])) for i in shown]
-        decided = probabilities >= self._threshold
-        by_class = f1_score(labels[:, shown], decided[:, shown], average=None) if shown else ()
+        decided = (probabilities >= self._threshold).astype(np.uint8)
+        by_class = [float(f1_score(labels[:, i], decided[:, i])) for i in shown]
         scalars = {
             "loss": float(rows["loss"].mean(dtype=np.float64)),
             "mean_average_precision": float(np.mean(precisions)) if precisions else float("nan"),
-            "f1": float(f1_score(labels, decided, average="micro", zero_division=1.0)),
+            "f1": float(f1_score(labels.ravel(), decided.ravel(), zero_division=1.0)),
             "count": len(labels),
         }
         table = [

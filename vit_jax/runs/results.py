@@ -32,7 +32,7 @@ def write_tables(folder: Path, step: int, results: Results) -> None:
     Raises:
         OSError: the disk is full or can't be written.
     """
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     found = results.scalars | results.tables
     for name in dict.fromkeys(key.partition("/")[0] for key in found):
         own = {key.removeprefix(f"{name}/"): value for key, value in found.items() if key.startswith(f"{name}/")}
