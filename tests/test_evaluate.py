@@ -44,8 +44,12 @@ def test_size_and_split_may_be_others(weights, tmp_path, capsys):
     with pytest.raises(InputError, match=r"'cat', 'dog'.*lacks.*--labels=FILE"):
         run(capsys, *common)
     (tmp_path / "names.txt").write_text("cat\ndog\n")
-    found = run(capsys, *common, f"--labels={tmp_path / 'names.txt'}", "--image_size=32,16")
+    out = tmp_path / "found"
+    found = run(capsys, *common, f"--labels={tmp_path / 'names.txt'}", "--image_size=32,16", f"--out={out}")
     assert found["val/count"] == 10
+    assert json.loads((out / "val.json").read_text())["accuracy"] == found["val/accuracy"]
+    with pytest.raises(InputError, match="can't be written: there is no folder"):
+        run(capsys, *common, f"--out={tmp_path / 'nowhere' / 'found'}")
 
 
 def test_weights_need_data(weights):

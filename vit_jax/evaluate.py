@@ -24,6 +24,7 @@ from vit_jax.config.files import override, parse_overrides
 from vit_jax.errors import InputError, Parser, run_command
 from vit_jax.evaluators import Results, evaluate_config
 from vit_jax.runs.directory import read_facts
+from vit_jax.runs.results import write_results
 from vit_jax.weights.fetch import fetch
 from vit_jax.weights.opened import Opened, open_model
 
@@ -70,9 +71,7 @@ def evaluate(
 def _configured(opened: Opened, overrides: dict[str, str], data: str | None, split: str | None) -> Config:
     config = override(opened.config, overrides)
     if not opened.is_run and data is None and not any(key in overrides for key in ("data.name", "data.path")):
-        raise InputError(
-            "weights don't say what to evaluate them on; give --data=folder:DIR or another source"
-        )
+        raise InputError("weights don't say what to evaluate them on; give --data=folder:DIR or another source")
     changes: dict[str, Any] = {}
     if data is not None:
         changes |= {"name": data, "path": config.data.path if "data.path" in overrides else None}
@@ -88,6 +87,13 @@ def _is_model(key: str) -> bool:
     return key.startswith("model.")
 
 
+def _write(folder: Path, results: Results) -> None:
+    try:
+        write_results(folder, None, results)
+    except OSError as error:
+        raise InputError(f"--out={folder}: can't be written ({error.strerror})") from error
+
+
 def main(argv: list[str] | None = None) -> None:
     """Read the command line, evaluate and print one JSON object."""
     parser = Parser(__doc__)
@@ -101,6 +107,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--image_size", type=literal, metavar="PIXELS", help="another size: pixels, or height,width")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write tables and figures there")
     args, rest = parser.parse_known_args(argv)
+    if args.out is not None and not os.access(args.out.parent, os.W_OK):
+        raise InputError(f"--out={args.out}: can't be written: there is no folder {str(args.out.parent)!r} to write in")
     keep_compiled()
     with joined():
         results = evaluate(
@@ -114,6 +122,8 @@ def main(argv: list[str] | None = None) -> None:
         )
         if jax.process_index() == 0:
             print(json.dumps(results.scalars))
+            if args.out is not None:
+                _write(args.out, results)
 
 
 if __name__ == "__main__":

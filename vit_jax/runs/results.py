@@ -15,8 +15,11 @@ from vit_jax.evaluators import Results
 EVERY = 60  # seconds
 
 
-def write_results(folder: Path, step: int, results: Results) -> None:
+def write_results(folder: Path, step: int | None, results: Results) -> None:
     """Write the results of evaluations, whose names prefix their keys; a file is replaced as a whole.
+
+    Args:
+        step: of the run; None, of weights, is left out of the names.
 
     Raises:
         OSError: the disk is full or can't be written.
@@ -26,7 +29,7 @@ def write_results(folder: Path, step: int, results: Results) -> None:
         _draw(folder, name, step, draw)
 
 
-def write_tables(folder: Path, step: int, results: Results) -> None:
+def write_tables(folder: Path, step: int | None, results: Results) -> None:
     """Write the metrics and tables of each evaluation as one JSON object.
 
     Raises:
@@ -36,7 +39,8 @@ def write_tables(folder: Path, step: int, results: Results) -> None:
     found = results.scalars | results.tables
     for name in dict.fromkeys(key.partition("/")[0] for key in found):
         own = {key.removeprefix(f"{name}/"): value for key, value in found.items() if key.startswith(f"{name}/")}
-        _replace(folder / f"{name}-{step}.json", _format({"step": step} | own).encode())
+        own = own if step is None else {"step": step} | own
+        _replace(folder / f"{_stem(name, step)}.json", _format(own).encode())
 
 
 class Figures:
@@ -68,8 +72,12 @@ class Figures:
         self._last = time.monotonic()
 
 
-def _draw(folder: Path, name: str, step: int, draw: Callable[[], bytes]) -> None:
-    path = folder / f"{name.replace('/', '-')}-{step}.png"
+def _stem(name: str, step: int | None) -> str:
+    return name if step is None else f"{name}-{step}"
+
+
+def _draw(folder: Path, name: str, step: int | None, draw: Callable[[], bytes]) -> None:
+    path = folder / f"{_stem(name.replace('/', '-'), step)}.png"
     try:
         picture = draw()
     except MemoryError:
