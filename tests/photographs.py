@@ -8,7 +8,6 @@ ONNX. Prints the largest differences of logits and probabilities from the model'
 """
 
 import argparse
-import functools
 import importlib.util
 import io
 import sys
@@ -28,18 +27,12 @@ from vit_jax.export.onnx import run as run_onnx
 from vit_jax.export.stablehlo import run as run_stablehlo
 from vit_jax.weights.opened import Opened
 
-BATCH = 25
-
 
 def photographs(path: Path, number: int) -> list[bytes]:
     """Return the first pictures of a tar file, in its order."""
     with tarfile.open(path) as archive:
         members = [member for member in archive if member.name.lower().endswith((".jpg", ".jpeg"))]
         return [archive.extractfile(member).read() for member in members[:number]]
-
-
-def in_batches(function, images: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.asarray(function(images[i : i + BATCH])) for i in range(0, len(images), BATCH)])
 
 
 def main() -> None:
@@ -53,7 +46,7 @@ def main() -> None:
     files = photographs(args.tar, args.number)
     ours = np.stack([decode_as(config, file) for file in files])
     pillow = np.stack([program_pixels(io.BytesIO(file), (224, 224), config.data.crop_fraction) for file in files])
-    logits = in_batches(jax.jit(model), ours)
+    logits = np.asarray(jax.jit(model)(ours))
     probabilities = np.asarray(jax.nn.softmax(logits))
     print(f"{args.model}: {len(files)} photographs, logits up to {np.abs(logits).max():.3g}")
     differing = np.abs(pillow.astype(int) - ours).reshape(len(files), -1).max(axis=1)
@@ -67,8 +60,8 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder, "model").with_suffix(ending)
                 export_model(Opened(model, config, None, "", False), path, output)
-                exported = functools.partial(run, path.read_bytes())
-            same, apart = (np.abs(in_batches(exported, pixels) - wanted).max() for pixels in (ours, pillow))
+                content = path.read_bytes()
+            same, apart = (np.abs(run(content, pixels) - wanted).max() for pixels in (ours, pillow))
             print(f"{ending} {output}: {same:.2g} for the same pixels, {apart:.2g} for Pillow's")
 
 
