@@ -85,7 +85,7 @@ def corrupt(pictures):
     ("damage", "message"),
     [
         (empty_class, "pictures/train' has no pictures"),
-        (unknown_class, "test/bird' has no counterpart in the training split"),
+        (unknown_class, "split 'test' of 'folder': the data has 1 class ('bird') that the model lacks"),
         (corrupt, "test/cat/1.jpg' can't be read"),
     ],
 )
@@ -123,6 +123,19 @@ def test_training_refuses_the_run_of_another_config_and_leaves_it_alone(setting,
     error = refusal(capfd, train.main, *arguments, "--config.seed=6", "--config.optim.lr=1.0")
     assert "holds a run of another config (seed: 5 -> 6; optim.lr: 0.01 -> 1.0); choose another workdir" in error
     assert snapshot(workdir) == before
+
+
+def test_training_refuses_to_go_on_with_other_classes(setting, capfd):
+    arguments = [f"--config={setting}/tiny.py", f"--workdir={setting}/run", "--config.total=1st"]
+    arguments += [argument.format(root=setting) for argument in FOLDER]
+    train.main(arguments)
+    capfd.readouterr()
+    before = snapshot(setting / "run")
+    for split in ("train", "test"):
+        shutil.copytree(setting / "pictures" / split / "cat", setting / "pictures" / split / "cow")
+    error = refusal(capfd, train.main, *arguments)
+    assert "holds a run of another config (label names: 2 classes -> 3, or other names); choose another" in error
+    assert snapshot(setting / "run") == before
 
 
 def test_training_refuses_a_workdir_that_cannot_be_written(setting, capfd):

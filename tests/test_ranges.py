@@ -78,8 +78,8 @@ def test_descriptions_name_what_is_allowed():
     described = {key: describe(wanted) for key, wanted in annotations(Config).items()}
     assert described["image_size"] == "int in [1, 8192] or (int in [1, 8192], int in [1, 8192])"
     assert described["ema"] == "float in (0, 1) or none"
-    assert described["total"] == str(Duration(percent=False))
-    assert described["total"] == "a duration above 0: 100st (steps), 90ep (epochs) or 1_000ex (pictures)"
+    assert described["total"] == f"{Duration(percent=False)} or 'auto'"
+    assert described["total"] == "a duration above 0: 100st (steps), 90ep (epochs) or 1_000ex (pictures) or 'auto'"
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,8 @@ class FinalReport:
         which = f"the best by {best}" if best is not None else "the last"
         name = f"test/{TASKS[self._config.task].best}"
         found = f"{name} {results.scalars[name]:.4f} on {self.pictures:,} pictures"
-        return [f"{found}, once, with the weights of step {step:,}, {which}"]
+        use = "" if step == last else "; use them with --checkpoint=best"
+        return [f"{found}, once, with the weights of step {step:,}, {which}{use}"]
 
     def _made(self) -> bool:
         # It has a line of its own, the last of all.
