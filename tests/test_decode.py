@@ -299,6 +299,12 @@ def cut_short_with_thumbnail():
     return data[: int(0.8 * len(data))]
 
 
+def dds_of_no_format():
+    data = bytearray(encoded(scene(), "DDS"))
+    data[80:84] = bytes(4)
+    return bytes(data)
+
+
 BAD = [
     pytest.param(lambda: b"", "not a picture", id="empty"),
     pytest.param(lambda: b"no picture at all", "not a picture", id="text"),
@@ -309,6 +315,7 @@ BAD = [
     pytest.param(lambda: cut_short("WEBP"), "", id="truncated webp"),
     pytest.param(lambda: cut_short("GIF"), "", id="truncated gif"),
     pytest.param(lambda: cut_short("BMP"), "truncated", id="truncated bmp"),
+    pytest.param(dds_of_no_format, "pixel format", id="dds of no format"),
     pytest.param(bomb, "pixels", id="bomb"),
     pytest.param(jpeg_bomb, "pixels", id="jpeg bomb"),
 ]

@@ -107,9 +107,11 @@ _PILLOW_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
+    TypeError,
     EOFError,
-    IndexError,
-    OverflowError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
     Image.DecompressionBombError,
     Image.DecompressionBombWarning,
 )
