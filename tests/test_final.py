@@ -12,6 +12,7 @@ from tests.test_survival import FLAGS, await_step
 from tests.tiny import FILE
 from vit_jax import evaluate, train
 from vit_jax.errors import STOPPED
+from vit_jax.runs.directory import read_facts
 
 TESTED = (
     *("--config.data.train=train[20%:]", "--config.data.val=train[:20%]", "--config.data.test=test"),
@@ -100,13 +101,17 @@ def test_a_test_split_that_is_missing_at_the_start_is_refused(tmp_path, capfd):
 
 
 def test_a_test_split_that_cannot_be_read_at_the_end_loses_nothing(tmp_path, capfd):
-    pictures, arguments = command(tmp_path, "--config.data.test=test", "--config.data.cache_mb=0")
+    pictures, arguments = command(tmp_path, "--config.data.val=auto", "--config.data.test=auto")
+    arguments += ["--config.data.cache_mb=0"]
     damaged = pictures / "test" / "cat" / "1.jpg"
     whole = damaged.read_bytes()
     damaged.write_bytes(b"no picture")
     error = refusal(capfd, train.main, *arguments)
     assert "training is done and saved, but config.data.test='test' could not be evaluated: 1 of 6 pictures" in error
     assert saved_steps(tmp_path / "run")[-1] == records(tmp_path / "run")[-1]["step"] == 2
+    # What was settled is what the run is, and what the same command settles again.
+    settled = read_facts(tmp_path / "run").config.data
+    assert (settled.train, settled.val, settled.test) == ("train[2:]", "train[:2]", "test")
     damaged.write_bytes(whole)
     train.main(arguments)
     (report,) = reports(tmp_path / "run")
