@@ -7,6 +7,8 @@
     python scripts/benchmark.py compile   time to the first step: cold, and from the compilation cache
     python scripts/benchmark.py loop      the training loop compared with its bare step
     python scripts/benchmark.py data      pictures per second from each source of pictures
+    python scripts/benchmark.py fewshot   the heads of few-shot evaluation, beside scikit-learn
+    python scripts/benchmark.py predict   predict compared with its forward pass     [--peer=PYTHON]
 
 Each has its own --help. Contenders take turns within one run, and figures are medians: compare within a run, never
 between two.
@@ -14,7 +16,7 @@ between two.
 
 import sys
 
-from bench import attention, compile, data, loop, model, roofline
+from bench import attention, compile, data, fewshot, loop, model, predict, roofline
 
 from vit_jax.errors import InputError, nearest, run_command
 
@@ -26,6 +28,8 @@ BENCHMARKS = {
     "compile": compile.main,
     "loop": loop.main,
     "data": data.main,
+    "fewshot": fewshot.main,
+    "predict": predict.main,
 }
 
 

@@ -57,11 +57,23 @@ def test_a_forward_pass_is_told_on_a_page(tmp_path):
     assert page.read_text().count("\n| ") == 3
 
 
+def test_predict_beside_its_forward_pass(tmp_path):
+    for i in range(9):
+        Image.new("RGB", (20, 30), (i, i, i)).save(tmp_path / f"{i}.jpg")
+    out = tmp_path / "figures.json"
+    options = ["--model=Ti/16", "--image_size=32", "--batch=1", "--threads=2", "--rounds=1", f"--json={out}"]
+    main(["predict", f"--pictures={tmp_path}", *options])
+    bare, whole = json.loads(out.read_text())["rows"]
+    assert (bare["by"], whole["by"], whole["pictures"]) == ("bare forward pass", "predict", 9)
+    assert whole["of the bare forward pass"] == pytest.approx(whole["images/s"] / bare["images/s"])
+
+
 def test_what_can_not_be_compared_is_refused():
     for arguments, message in (
         (["trian"], "no benchmark 'trian'; did you mean 'train'?"),
         (["infer", "--vs=timm", "--peer=/none/python"], "--peer=/none/python: no such Python"),
         (["attention", "--tokens=many"], "--tokens='many'"),
+        (["predict", "--pictures=.", "--peer=/none/python"], "--peer=/none/python: no such Python"),
         (["infer", "--set=dept=1"], "config.model.dept: no such key; did you mean 'depth'"),
     ):
         with pytest.raises(InputError, match=re.escape(message)):

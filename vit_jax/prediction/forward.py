@@ -71,6 +71,7 @@ class Predictions(NamedTuple):
 
 
 Outputs = dict[str, jax.Array]
+Forward = Callable[[np.ndarray], Outputs]
 
 
 def predictions(
@@ -85,20 +86,26 @@ def predictions(
         InputError: nothing is asked for, the model has no such layer or no attention, or its outputs are not for whole
             pictures.
     """
-    devices, asked = jax.local_devices(), iter(asked)
-    first = list(islice(asked, batch * len(devices)))
+    return run_forward(make_forward(opened, wanted), opened, asked, batch, threads)
+
+
+def run_forward(
+    forward: Forward, opened: Opened, asked: Iterable[Asked], batch: int, threads: int
+) -> Iterator[Predictions]:
+    """Return what a forward pass finds in pictures; else as `predictions`."""
+    devices, asked = jax.local_device_count(), iter(asked)
+    first = list(islice(asked, batch * devices))
     if not first:
         raise InputError("no pictures are asked for: the list is empty")
     # A power of two, so that few sizes are ever compiled.
-    batch = len(devices) * min(batch, 1 << (-(-len(first) // len(devices)) - 1).bit_length())
-    forward = make_forward(opened, wanted, devices)
+    batch = devices * min(batch, 1 << (-(-len(first) // devices) - 1).bit_length())
     batches = read_batches(chain(first, asked), opened.config, batch, threads)
     started = ahead((pictures, forward(pictures.images)) for pictures in batches)
     return (_collect(pictures, outputs, opened.label_names) for pictures, outputs in started)
 
 
-def make_forward(opened: Opened, wanted: Wanted, devices: list[jax.Device]) -> Callable[[np.ndarray], Outputs]:
-    """Return the function that maps uint8 pictures, equally many for each device, to what is wanted of them."""
+def make_forward(opened: Opened, wanted: Wanted) -> Forward:
+    """Return the function that maps uint8 pictures, equally many for each local device, to what is wanted of them."""
     model = opened.model
     task = build_task(opened.config, model.num_classes)
     attention = attention_names(model) if wanted.attention else []
@@ -106,7 +113,7 @@ def make_forward(opened: Opened, wanted: Wanted, devices: list[jax.Device]) -> C
         _check_layer(wanted.layer, model)
     layers = [wanted.layer] if wanted.layer else []
     graph, params = nnx.split(model)
-    mesh = make_mesh(MeshShape(), devices)
+    mesh = make_mesh(MeshShape(), jax.local_devices())
     params = jax.device_put(nnx.to_pure_dict(params), NamedSharding(mesh, P()))
 
     @jax.jit
