@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,7 +33,7 @@ EVALUATORS: dict[str, Callable[[Subject, Evaluation], Evaluator]] = {
     "linear_probe": LinearProbe,
 }
 
-SHOWN = 300  # characters of why an evaluation failed
+SHOWN = 240  # characters of why an evaluation failed
 
 
 class Evaluators:
@@ -87,7 +88,7 @@ class Evaluators:
                 if step is None:
                     raise found
                 if jax.process_index() == 0:
-                    why = one_line(found)[:SHOWN]
+                    why = textwrap.shorten(one_line(found), SHOWN, placeholder=" ...")
                     tqdm.write(f"warning: evaluation {name!r} at step {step} failed ({why}); training goes on")
                 continue
             for all_of_kind, new in zip(results, found, strict=True):
