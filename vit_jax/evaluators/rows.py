@@ -21,8 +21,8 @@ def make_collect(
 ) -> Callable[[Any, Iterable[Batch]], dict[str, np.ndarray]]:
     """Return the function that maps parameters and batches to what `function` returns for each picture, by name.
 
-    Padding is dropped. Every process gets all rows, so that all go on with the same numbers. The returned function raises
-    an `InputError` if there is nothing but padding.
+    Padding is dropped. Every process gets all rows, so that all go on with the same numbers. The function raises an
+    `InputError` if there is nothing but padding.
     """
 
     def with_mask(params: Any, batch: Batch) -> tuple[dict[str, jax.Array], jax.Array]:
