@@ -105,10 +105,9 @@ def _check(source: Source, split: str, shots: tuple[int, ...]) -> None:
     counts = np.bincount(labels, minlength=len(names))
     few = np.flatnonzero(counts < shots[-1])
     if len(few):
-        more = f" (and too few of {len(few) - 1:,} more classes)" if len(few) > 1 else ""
         fit = tuple(k for k in shots if k <= counts.min())
-        advice = f"set shots={fit}" if fit else "take another split or leave out these classes"
+        advice = f"set shots={fit}" if fit else "take another split or leave such classes out"
         raise InputError(
-            f"config.evaluators: shots={shots}: split {split!r} has {counts[few[0]]:,} pictures of "
-            f"{names[few[0]]!r}{more}; {advice}"
+            f"config.evaluators: shots={shots}: split {split!r} has fewer than {shots[-1]:,} pictures of {len(few):,} "
+            f"of {len(names):,} classes, such as {counts[few[0]]:,} of {names[few[0]]!r}; {advice}"
         )

@@ -57,7 +57,7 @@ def fit_logistic(
     Args:
         grid: values of C, each solved from the solution of the one before, to 3e-2 instead of 1e-3. The one with the
             most right answers on a held-out tenth, then the one with the smaller loss there, is fitted to all pictures;
-            1 if none can be held out.
+            1 if none can be held out. A single value is used as it is.
         seed: of the held-out tenth.
         watch: wraps `grid`, for example to abort.
     """
@@ -82,8 +82,8 @@ def fit_logistic(
             "weights": jnp.zeros((inputs.shape[1], num_classes), dtype),
             "intercept": jnp.zeros(num_classes, dtype),
         }
-    head, chosen, sweep = start, ALONE, []
-    for c in watch(grid if held_out.any() else ()):
+    head, chosen, sweep = start, ALONE if len(grid) > 1 else grid[0], []
+    for c in watch(grid if len(grid) > 1 and held_out.any() else ()):
         with precise():
             head, iterations = _minimise(head, fitted, dtype(c), dtype(ROUGH))
             loss, right = (float(total) / int(held_out.sum()) for total in _score(head, tested))
