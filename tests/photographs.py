@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from tests.drawn import drawn_model
-from tests.programs import program_pixels
+from tests.programs import exact_pixels, program_pixels
 from vit_jax.config import Config
 from vit_jax.data.decode import decode_as
 from vit_jax.export import export_model
@@ -46,12 +46,14 @@ def main() -> None:
     files = photographs(args.tar, args.number)
     ours = np.stack([decode_as(config, file) for file in files])
     pillow = np.stack([program_pixels(io.BytesIO(file), (224, 224), config.data.crop_fraction) for file in files])
+    exact = np.stack([exact_pixels(io.BytesIO(file), (224, 224), config.data.crop_fraction) for file in files])
     logits = np.asarray(jax.jit(model)(ours))
     probabilities = np.asarray(jax.nn.softmax(logits))
     print(f"{args.model}: {len(files)} photographs, logits up to {np.abs(logits).max():.3g}")
     differing = np.abs(pillow.astype(int) - ours).reshape(len(files), -1).max(axis=1)
     same, level = ((differing == number).sum() for number in (0, 1))
     print(f"Pillow's pixels: {same} photographs the same, {level} within one level, the rest within {differing.max()}")
+    print(f"those of the page's `picture`: {(exact == ours).all(axis=(1, 2, 3)).sum()} photographs the same")
     endings = {".stablehlo": run_stablehlo}
     if importlib.util.find_spec("jax2onnx"):
         endings[".onnx"] = run_onnx

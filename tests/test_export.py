@@ -1,6 +1,5 @@
 """Exported files: what they compute, what lies beside them, and the programs of docs/export.md."""
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -15,7 +14,7 @@ from PIL import Image
 
 import vit_jax
 from tests.drawn import drawn_model
-from tests.programs import PROGRAMS, program_pixels
+from tests.programs import PROGRAMS, exact_pixels, program_pixels
 from vit_jax.config import Config
 from vit_jax.data.decode import decode_as
 from vit_jax.errors import InputError
@@ -58,7 +57,6 @@ def test_stablehlo_equals_the_model_for_any_batch(tmp_path, kind):
         np.testing.assert_allclose(exported.call(images[:number]), wanted[:number], atol=1e-5, rtol=0)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("jax2onnx") is None, reason="needs the [onnx] extra")
 @pytest.mark.filterwarnings("default")  # Those of jax2onnx are not ours.
 @pytest.mark.parametrize("kind", KINDS)
 def test_onnx_equals_the_model_for_any_batch(tmp_path, kind):
@@ -150,6 +148,21 @@ def test_the_program_of_the_page_runs_without_this_package(tmp_path):
     best = np.argsort(-probabilities)[:5]
     wanted = "".join(f"{probabilities[i]:.3f} {NAMES[i]}\n" for i in best)
     assert run_program("stablehlo", tmp_path, "picture.jpg") == wanted
+
+
+@pytest.mark.parametrize("turn", [1, 6, 3])
+@pytest.mark.parametrize("size", [(64, 64), (75, 100), (110, 75), (301, 997), (640, 227), (63, 65)])
+def test_pillow_makes_the_pixels_of_evaluation_as_the_page_tells_it(tmp_path, size, turn):
+    path, exif = tmp_path / "picture.jpg", Image.Exif()
+    exif[0x0112] = turn
+    coarse = pictures(1, *(max(2, side // 8) for side in size))[0]
+    smooth = Image.fromarray(coarse).resize(size[::-1], Image.Resampling.BICUBIC)
+    smooth.save(path, exif=exif, quality=90)
+    for image_size in (64, 24):
+        ours = decode_as(Config(image_size=image_size), path)
+        np.testing.assert_array_equal(exact_pixels(path, (image_size, image_size), 0.875), ours)
+        if min(size) * 0.875 < 2 * image_size and turn != 6:
+            np.testing.assert_array_equal(program_pixels(path, (image_size, image_size), 0.875), ours)
 
 
 def test_the_page_has_both_programs_and_they_differ_only_in_what_runs_them():

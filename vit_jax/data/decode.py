@@ -1,6 +1,7 @@
 """Decodes pictures to uint8 pixels at the model's input size."""
 
 import io
+import math
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -156,6 +157,11 @@ def _decode_jpeg(
     pixels = jpeg.decode_rows(data, header, box.top + box.height, shrink, channels, fast)
     # Decoders scale by eighths, rounding the size up.
     scale = round(8 * pixels.shape[1] / header.width) / 8
+    rows = math.ceil(scale * header.height)
+    if not fast and len(pixels) < rows:
+        # Pillow resizes rows or columns first, by the shape of the picture, and rounds in between: it gets the shape.
+        cut, pixels = pixels, np.empty((rows, *pixels.shape[1:]), np.uint8)
+        pixels[: len(cut)] = cut
     out = out if header.turn == jpeg.UPRIGHT and inner == image_size else None
     resized = _resize(pixels, Box(*(scale * side for side in box)), size, fast, out, resampling.filter)
     resized = resized.swapaxes(0, 1) if transposed else resized
