@@ -20,6 +20,7 @@ from jax.experimental import multihost_utils
 
 from vit_jax import data, tree
 from vit_jax.cache import keep_compiled
+from vit_jax.card import write_card
 from vit_jax.cluster.preemption import Preemption
 from vit_jax.cluster.processes import joined, topology
 from vit_jax.cluster.sharding import batch_rows, make_mesh, place_batch, place_params
@@ -159,6 +160,11 @@ def train(config: Config, workdir: Path, preemption: Preemption) -> None:
         raise Stop(NOT_FINITE, skipped.why(not_finite, checkpoints.latest(), workdir))
     if stop:
         raise Stop(stop, f"stopped at step {step} of {plan.total}, saved; run the same command again to continue")
+    if jax.process_index() == 0:
+        try:
+            write_card(workdir)
+        except Exception as error:  # Training is done, and the card can be made again.
+            say(f"warning: no model card was written: {' '.join(str(error).split())}")
     say(f"done: {plan.total} steps; python -m vit_jax.evaluate --workdir={workdir}")
 
 
