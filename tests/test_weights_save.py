@@ -5,12 +5,13 @@ import re
 import runpy
 import sys
 
+import jax
 import numpy as np
 import pytest
 
 import vit_jax
-from tests.drawn import TINY, drawn_model
-from tests.golden import DATA, FILES, load, same_model
+from tests.drawn import TINY, drawn_model, params_of, pictures
+from tests.golden import DATA, FILES, load, relative, same_model
 from vit_jax.errors import InputError
 from vit_jax.weights.files import read_arrays
 
@@ -39,44 +40,76 @@ def test_a_file_is_written_as_it_was(case, tmp_path):
 
 ENDINGS = {"google": ".npz", "timm": ".safetensors", "huggingface": "", "big_vision": ".npz"}
 
-# Options, and the formats that can hold such a model.
+# Options, the formats that hold such a model as it is, and those that hold the same function in other parameters.
 MODELS = {
-    "plain": ({}, {"google", "timm", "huggingface"}),
-    "gap": ({"pool": "gap"}, {"google", "timm", "big_vision"}),
-    "exact GELU": ({"gelu": "exact", "norm_eps": 1e-12}, {"timm", "huggingface"}),
-    "representation": ({"representation": 24}, {"google"}),
-    "norm after pooling": ({"pool": "gap", "pool_norm": "after"}, {"timm"}),
-    "MAP": ({"pool": "map"}, {"timm", "big_vision"}),
-    "unread class token": ({"pool": "gap", "class_token": True}, {"timm"}),
-    "prefix without position": ({"prefix_position": False}, {"timm", "big_vision"}),
-    "registers": ({"registers": 3}, {"timm"}),
-    "LayerScale": ({"layer_scale": 0.1}, {"timm"}),
-    "QK norm": ({"qk_norm": True}, {"timm"}),
-    "unpooled": ({"pool": "none"}, {"timm"}),
-    "sine-cosine": ({"position": "sincos2d", "pool": "gap"}, {"big_vision"}),
-    "no position": ({"position": "none"}, {"google", "timm"}),
-    "learned 2-D": ({"position": "learned2d"}, set()),
-    "relative": ({"position": "relative"}, set()),
-    "in every block": ({"position_at": "blocks"}, set()),
-    "hybrid": ({"resnet": (1, 3), "resnet_width": 32, "name": "custom/8"}, {"google"}),
-    "not square": ({"image_size": (48, 80)}, {"timm", "huggingface"}),
-    "grey": ({"channels": 1}, {"google", "timm", "huggingface"}),
+    "plain": ({}, {"google", "timm", "huggingface"}, {"big_vision"}),
+    "gap": ({"pool": "gap"}, {"google", "timm", "huggingface", "big_vision"}, set()),
+    "exact GELU": ({"gelu": "exact", "norm_eps": 1e-12}, {"timm", "huggingface"}, set()),
+    "representation": ({"representation": 24}, {"google"}, {"big_vision"}),
+    "norm after the class token": ({"pool_norm": "after"}, {"timm"}, {"google", "huggingface", "big_vision"}),
+    "norm after pooling": ({"pool": "gap", "pool_norm": "after"}, {"timm"}, set()),
+    "MAP": ({"pool": "map"}, {"timm", "big_vision"}, set()),
+    "unread class token": ({"pool": "gap", "class_token": True}, {"timm"}, set()),
+    "prefix without position": ({"prefix_position": False}, {"timm", "big_vision"}, {"google", "huggingface"}),
+    "registers": ({"registers": 3}, {"timm"}, set()),
+    "LayerScale": ({"layer_scale": 0.1}, {"timm"}, set()),
+    "QK norm": ({"qk_norm": True}, {"timm"}, set()),
+    "unpooled": ({"pool": "none"}, {"timm"}, set()),
+    "sine-cosine": ({"position": "sincos2d", "pool": "gap"}, {"big_vision"}, {"google", "timm", "huggingface"}),
+    "sine-cosine, class token": ({"position": "sincos2d"}, {"big_vision"}, {"google", "timm", "huggingface"}),
+    "no position": ({"position": "none"}, {"google", "timm"}, {"huggingface", "big_vision"}),
+    "learned 2-D": ({"position": "learned2d"}, set(), {"google", "timm", "huggingface", "big_vision"}),
+    "relative": ({"position": "relative"}, set(), set()),
+    "in every block": ({"position_at": "blocks"}, set(), set()),
+    "hybrid": ({"resnet": (1, 3), "resnet_width": 32, "name": "custom/8"}, {"google"}, set()),
+    "timm's hybrid": (
+        {"resnet": (1, 3), "resnet_width": 32, "name": "custom/8", "resnet_style": "timm", "position": "learned2d"},
+        set(),
+        {"timm"},
+    ),
+    "not square": ({"image_size": (48, 80)}, {"timm", "huggingface"}, set()),
+    "grey": ({"channels": 1}, {"google", "timm", "huggingface"}, {"big_vision"}),
 }
 REFUSED = {
     ("registers", "google"): r"register tokens \(registers=3\)",
     ("LayerScale", "huggingface"): r"LayerScale \(layer_scale=0.1\)",
     ("QK norm", "big_vision"): r"QK norm",
     ("MAP", "huggingface"): r"the head's pooling \(pool='map'\)",
-    ("hybrid", "timm"): r"a hybrid's ResNet",
+    ("norm after pooling", "huggingface"): r"a norm after pooling",
+    ("unread class token", "huggingface"): r"a class token that the head doesn't read",
+    ("relative", "timm"): r"the position embedding \(position='relative'\)",
+    ("in every block", "timm"): r"positions added in the blocks \(position_at='blocks'\)",
+    ("hybrid", "timm"): r"the ResNet's epsilons and padding .*load the weights with resnet_style='timm'",
+    ("timm's hybrid", "google"): r"the ResNet's epsilons and padding .*load the weights with resnet_style='google'",
+    ("hybrid", "huggingface"): r"can't hold a hybrid's ResNet",
     ("exact GELU", "google"): r"the GELU.*the norms' epsilon.*load the weights with gelu='tanh', norm_eps=1e-06",
     ("representation", "timm"): r"a representation layer",
     ("not square", "google"): r"a position grid of 3x5",
 }
 
 
+def beginning(model):
+    """Return what the first block gets besides the embedded patches: tokens before them, and positions."""
+    params = params_of(model)
+    patches = int(np.prod(model.grid(model.image_size)))
+    before = [params[name] for name in ("cls", "registers") if name in params]
+    tokens = np.concatenate([*before, np.zeros((patches, model.config.width), np.float32)])
+    return tokens if model.position is None else tokens + model.position(model.grid(model.image_size))
+
+
+def same_function(first, second):
+    """Check that the tokens start alike, and that all that follows has the same parameters."""
+    assert np.array_equal(beginning(first), beginning(second))
+    a, b = params_of(first), params_of(second)
+    kept = [name.replace("pool_norm/", "norm/") for name in a if not name.startswith(("position/", "cls", "registers"))]
+    assert kept
+    for name in kept:
+        assert np.array_equal(a.get(name, a.get(f"pool_{name}")), b.get(name, b.get(f"pool_{name}"))), name
+
+
 @pytest.mark.parametrize("what", MODELS)
 def test_round_trips_through_every_format_that_holds_it(what, tmp_path):
-    options, holds = MODELS[what]
+    options, holds, bakes = MODELS[what]
     model = drawn_model(**TINY | options)
     # A file contains the picture size only if it has position embeddings.
     size = {} if model.config.position == "learned" else {"image_size": model.image_size}
@@ -84,6 +117,10 @@ def test_round_trips_through_every_format_that_holds_it(what, tmp_path):
     # Through every format, and back to the first.
     for format in [*ENDINGS, *sorted(holds)[:1]]:
         path = tmp_path / f"{format}{ENDINGS[format]}"
+        if format in bakes:
+            vit_jax.save(model, path, format)
+            same_function(vit_jax.load(path), model)
+            continue
         if format not in holds:
             with pytest.raises(InputError, match=REFUSED.get((what, format), "can't hold")) as caught:
                 vit_jax.save(model, path, format)
@@ -95,13 +132,45 @@ def test_round_trips_through_every_format_that_holds_it(what, tmp_path):
         same_model(last, model)
 
 
-def test_bit_is_held_by_its_own_format_alone(tmp_path):
+def test_what_was_written_out_is_said(tmp_path):
+    said = vit_jax.save(drawn_model(position="sincos2d"), tmp_path / "hf")
+    assert said[:2] == (
+        "positions (sincos2d) are written out as a learned table, for 64x64 pixels",
+        "class and register tokens get positions of zeros",
+    )
+    (only, *_) = vit_jax.save(drawn_model(), tmp_path / "x.npz", "big_vision")
+    assert only == "positions of class and register tokens are added to the tokens themselves"
+    assert vit_jax.save(drawn_model(), tmp_path / "x.npz") == (
+        "label names: none are known",
+        "preprocessing: not kept, the format has no place for it: "
+        "resize crop, filter bilinear, crop_fraction 0.875, mean [0.5], std [0.5]",
+    )
+
+
+@pytest.mark.parametrize("format", ["timm", "huggingface"])
+def test_the_quickstarts_model_gives_the_same_logits(format, tmp_path):
+    quick = dict(name="nano/2", depth=2, num_heads=4, pool="gap", position="sincos2d")
+    model = drawn_model(**quick, image_size=8, channels=1, num_classes=10)
+    vit_jax.save(model, tmp_path / "folder", format)
+    images = pictures(8, 8, channels=1)
+    assert relative(jax.jit(vit_jax.load(tmp_path / "folder"))(images), np.asarray(jax.jit(model)(images))) < 1e-6
+
+
+def test_bit_is_held_by_its_own_format_and_timms(tmp_path):
     model = drawn_model(name="BiT-custom", resnet=(1, 3), resnet_width=32)
     for format in (None, "bit", "google"):
         vit_jax.save(model, tmp_path / "bit.npz", format)
         same_model(vit_jax.load(tmp_path / "bit.npz", image_size=64), model)
-    for other, format in ((model, "timm"), (drawn_model(), "bit")):
-        with pytest.raises(InputError, match=f"a {format} file can't hold the model"):
+    timms = drawn_model(name="BiT-custom", resnet=(1, 3), resnet_width=32, resnet_style="timm")
+    vit_jax.save(timms, tmp_path / "bit.safetensors")
+    same_model(vit_jax.load(tmp_path / "bit.safetensors"), timms)
+    for other, format, message in (
+        (model, "timm", "a timm file can't hold the ResNet's epsilons and padding .*resnet_style='timm'"),
+        (timms, "bit", "a bit file can't hold the ResNet's epsilons and padding .*resnet_style='google'"),
+        (model, "huggingface", "a huggingface file can't hold the model 'BiT-custom'"),
+        (drawn_model(), "bit", "a bit file can't hold the model 'custom/16'"),
+    ):
+        with pytest.raises(InputError, match=message):
             vit_jax.save(other, tmp_path / "x.npz", format)
 
 

@@ -256,5 +256,6 @@ def _group_norm(
     features: int, *, bit: bool, timm: bool, dtype: jnp.dtype, rngs: nnx.Rngs, zero: bool = False
 ) -> nnx.GroupNorm:
     init = nnx.initializers.zeros if zero else nnx.initializers.ones
-    epsilon = 1e-5 if bit or timm else 1e-6
-    return nnx.GroupNorm(features, num_groups=32, epsilon=epsilon, dtype=dtype, scale_init=init, rngs=rngs)
+    # PyTorch's variance is that of the differences from the mean: half the rounding of the mean square less the square.
+    facts = dict(epsilon=1e-5 if bit or timm else 1e-6, use_fast_variance=not timm)
+    return nnx.GroupNorm(features, num_groups=32, **facts, dtype=dtype, scale_init=init, rngs=rngs)

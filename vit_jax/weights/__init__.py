@@ -16,18 +16,18 @@ from flax import nnx
 from vit_jax import tree
 from vit_jax.cluster.sharding import make_mesh
 from vit_jax.config import MeshShape, Model, Preprocessing, from_dict, height_width
-from vit_jax.errors import InputError, nearest
+from vit_jax.errors import InputError
 from vit_jax.labels import imagenet_names
 from vit_jax.models import BiT, ViT, abstract_model, init_params
 from vit_jax.models.variants import Size, name_of, resolve
-from vit_jax.weights import big_vision, bit, files, google, huggingface, timm
+from vit_jax.weights import files
 from vit_jax.weights.fetch import fetch
-from vit_jax.weights.rules import read, write
-from vit_jax.weights.supported import refuse
+from vit_jax.weights.formats import FORMATS
+from vit_jax.weights.rules import read
+from vit_jax.weights.saving import save
 
-# In the order in which a file's names are tried: big_vision's are the least particular.
-FORMATS = {"bit": bit, "google": google, "timm": timm, "huggingface": huggingface, "big_vision": big_vision}
-ENDINGS = {".npz": "google", ".safetensors": "timm", "": "huggingface"}
+__all__ = ["configured", "load", "save"]
+
 # Arrays that are no weights of a classifier: the optimizer and clock of a big_vision run, and the pooler that
 # Transformers' classifier leaves out.
 NO_WEIGHTS = r"(opt|chrono|extra)/.*|(vit\.)?pooler\..*"
@@ -56,7 +56,7 @@ def load(
 
     Args:
         where: a path, `https://`, `gs://` or `hf://org/name`: an `.npz` of the original ViT, AugReg, BiT or
-            big_vision, a timm `.safetensors`, a Transformers directory, or a run directory of ours.
+            big_vision, a timm `.safetensors` or directory, a Transformers directory, or a run directory of ours.
         num_classes: takes a new head of zeros in place of the file's.
         image_size: pixels, or (height, width), that the model is to be for; positions are resampled.
         patch: another patch size, by the resize of FlexiViT.
@@ -84,36 +84,6 @@ def load(
     if image_size is not None or patch is not None:
         model.resize(model.image_size if image_size is None else height_width(image_size), patch)
     return model
-
-
-def save(model: ViT | BiT, where: str | os.PathLike, format: str | None = None) -> None:
-    """Write a model's weights for another code base, atomically.
-
-    Args:
-        where: a path; the ending chooses the format: `.npz` Google's, `.safetensors` timm's, none a Transformers
-            directory.
-        format: "google", "timm", "huggingface", "big_vision" or "bit", whatever the ending.
-
-    Raises:
-        InputError: the format is unknown or can't hold the model (everything it can't is named), or a disk error.
-    """
-    path = pathlib.Path(where)
-    if "://" in str(where):
-        raise InputError(f"{where}: weights are saved to a path on this machine")
-    if format is None and path.suffix not in ENDINGS:
-        raise InputError(f"{where}: no format ends so; use .npz, .safetensors, none for a directory, or format=")
-    format = format or ENDINGS[path.suffix]
-    if format not in FORMATS:
-        raise InputError(f"format={format!r} is unknown; {nearest(format, FORMATS)}")
-    if isinstance(model, BiT) != (format == "bit"):
-        if format != "google":
-            raise InputError(f"a {format} file can't hold the model {model.config.name!r}")
-        # Google published both under the same ending.
-        format = "bit"
-    if format != "bit":
-        refuse(model.config, FORMATS[format].SUPPORTED, format)
-    params = {name: np.asarray(leaf) for name, leaf in tree.flatten(nnx.to_pure_dict(nnx.split(model)[1])).items()}
-    FORMATS[format].write(path, write(FORMATS[format].rules(model.config), params), model)
 
 
 def _on_device(array: np.ndarray) -> jax.Array:
@@ -235,12 +205,19 @@ def _open(path: pathlib.Path, skip: str) -> tuple[dict[str, np.ndarray], dict]:
     if file.suffix == ".safetensors":
         with safetensors.safe_open(file, "np") as opened:
             notes |= opened.metadata() or {}
-    if (beside := file.parent / "config.json").is_file() and file.name == "model.safetensors":
-        try:
-            notes |= json.loads(beside.read_text())
-        except (ValueError, TypeError, RecursionError) as error:
-            raise InputError(f"{beside}: not a JSON object ({_line(error)})") from error
+    if file.name == "model.safetensors":
+        notes |= _json(file.with_name("config.json")) or {}
+        notes["preprocessor_config.json"] = _json(file.with_name("preprocessor_config.json"))
     return arrays, notes
+
+
+def _json(path: pathlib.Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"{path}: not a JSON object ({_line(error)})") from error
 
 
 def configured(found: Model, overrides: dict, where: str, strict: bool = True) -> Model:

@@ -9,6 +9,8 @@ from vit_jax.weights import files
 from vit_jax.weights.rules import Rule, reshaped, same
 from vit_jax.weights.supported import count
 
+SUPPORTED_BIT = {"resnet_style": ("google",)}
+
 
 def matches(arrays: dict[str, np.ndarray]) -> bool:
     """Return whether the names are this format's."""

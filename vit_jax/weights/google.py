@@ -15,7 +15,12 @@ from vit_jax.weights import files
 from vit_jax.weights.rules import Rule, positions, reshaped, same
 from vit_jax.weights.supported import ANY, PLAIN, count, grid_of
 
-SUPPORTED = PLAIN | {"resnet": ANY, "representation": ANY, "position": ("learned", "none")}
+SUPPORTED = PLAIN | {
+    "resnet": ANY,
+    "resnet_style": ("google", None),
+    "representation": ANY,
+    "position": ("learned", "none"),
+}
 
 
 class Names(NamedTuple):

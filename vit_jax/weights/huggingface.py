@@ -1,18 +1,23 @@
-"""Directories of Transformers' `ViTForImageClassification`: `model.safetensors`, `config.json`, the preprocessor's."""
+"""Folders of Transformers' `ViTForImageClassification`, which reads a class token, and `IJepaForImageClassification`.
 
-import json
+The latter has no class token: its head reads the mean over the patches, after the last norm, which is our "gap". Both
+are `model.safetensors`, `config.json` and `preprocessor_config.json`, with the same names but for a prefix.
+"""
+
 import pathlib
 
 import numpy as np
 
 from vit_jax.config import Model, height_width
 from vit_jax.errors import InputError
-from vit_jax.weights import files
+from vit_jax.weights import huggingface_pictures
+from vit_jax.weights.described import names_of, write_folder
 from vit_jax.weights.rules import Rule, convolution, linear, norm, positions, reshaped
 from vit_jax.weights.supported import ANY, PLAIN, count, grid_of
 
-SUPPORTED = PLAIN | {"pool": ("token",), "prefix": ("learned",), "gelu": ANY, "norm_eps": ANY}
+SUPPORTED = PLAIN | {"gelu": ANY, "norm_eps": ANY}
 GELUS = {"gelu": "exact", "gelu_pytorch_tanh": "tanh", "gelu_new": "tanh", "gelu_fast": "tanh"}
+CLASSES = {"vit": "ViTForImageClassification", "ijepa": "IJepaForImageClassification"}
 
 
 def matches(arrays: dict[str, np.ndarray]) -> bool:
@@ -26,31 +31,39 @@ def facts(arrays: dict[str, np.ndarray], notes: dict, grid: tuple[int, int] | No
     width, channels, patch, _ = arrays[f"{prefix}embeddings.patch_embeddings.projection.weight"].shape
     if notes.get("hidden_act", "gelu") not in GELUS:
         raise InputError(f"hidden_act={notes['hidden_act']!r} in config.json: only {', '.join(GELUS)} are known")
-    head = arrays.get("classifier.weight")
+    head, token = arrays.get("classifier.weight"), f"{prefix}embeddings.cls_token" in arrays
     config = Model(
         name=f"custom/{patch}",
         width=width,
         depth=count(arrays, rf"{prefix}encoder\.layer\.(\d+)\."),
         num_heads=notes.get("num_attention_heads"),
         mlp_dim=arrays[f"{prefix}encoder.layer.0.intermediate.dense.weight"].shape[0],
+        pool="token" if token else "gap",
         gelu=GELUS[notes.get("hidden_act", "gelu")],
         norm_eps=float(notes.get("layer_norm_eps", 1e-12)),
     )
     size = notes.get("image_size")
     if size is None:
-        patches = arrays[f"{prefix}embeddings.position_embeddings"].shape[1] - 1
+        patches = arrays[f"{prefix}embeddings.position_embeddings"].shape[1] - token
         size = [patch * side for side in grid_of(patches, grid)]
+    num_classes = None if head is None else head.shape[0]
+    labels = notes.get("id2label")
+    if isinstance(labels, dict) and all(value == f"LABEL_{key}" for key, value in labels.items()):
+        # What Transformers writes where nobody named them.
+        labels = None
     return {
         "config": config,
-        "num_classes": None if head is None else head.shape[0],
+        "num_classes": num_classes,
         "image_size": height_width(size if isinstance(size, int) else tuple(size)),
         "channels": channels,
+        "label_names": names_of(labels, num_classes, "id2label in config.json"),
+        "preprocessing": huggingface_pictures.read(notes.get("preprocessor_config.json")),
     }
 
 
 def rules(config: Model, arrays: dict[str, np.ndarray] | None = None) -> list[Rule]:
-    """Return the table for a resolved config; a model without a head has no `vit.` before its names."""
-    prefix = "vit." if arrays is None else _prefix(arrays)
+    """Return the table for a resolved config; a model without a head has no prefix before its names."""
+    prefix = f"{_kind(config)}." if arrays is None else _prefix(arrays)
     layer = prefix + "encoder.layer.{i}"
     return [
         reshaped("cls", f"{prefix}embeddings.cls_token"),
@@ -72,12 +85,12 @@ def rules(config: Model, arrays: dict[str, np.ndarray] | None = None) -> list[Ru
 
 
 def write(path: pathlib.Path, arrays: dict[str, np.ndarray], model) -> None:
-    """Write the directory; each file takes its name only when whole, the weights last."""
+    """Write the folder."""
     config, (height, width) = model.config, model.image_size
-    labels = {str(i): f"LABEL_{i}" for i in range(model.num_classes)}
+    names = model.label_names or [f"LABEL_{i}" for i in range(model.num_classes)]
     described = {
-        "architectures": ["ViTForImageClassification"],
-        "model_type": "vit",
+        "architectures": [CLASSES[_kind(config)]],
+        "model_type": _kind(config),
         "hidden_size": config.width,
         "num_hidden_layers": config.depth,
         "num_attention_heads": config.num_heads,
@@ -88,30 +101,17 @@ def write(path: pathlib.Path, arrays: dict[str, np.ndarray], model) -> None:
         "patch_size": config.patch,
         "num_channels": model.channels,
         "qkv_bias": True,
-        "id2label": labels,
-        "label2id": {name: int(i) for i, name in labels.items()},
+        "id2label": {str(i): name for i, name in enumerate(names)},
+        "label2id": {name: i for i, name in enumerate(names)},
         "dtype": "float32",
     }
-    preprocessor = {
-        "image_processor_type": "ViTImageProcessor",
-        "do_resize": True,
-        "size": {"height": height, "width": width},
-        "resample": 2,
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": [0.5] * model.channels,
-        "image_std": [0.5] * model.channels,
-    }
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path}: can't be made a folder ({error.strerror})") from error
-    for name, content in (("config.json", described), ("preprocessor_config.json", preprocessor)):
-        with files.replacing(path / name) as part:
-            part.write_text(json.dumps(content, indent=2) + "\n")
-    files.write_safetensors(path / "model.safetensors", arrays, {"format": "pt"})
+    documents = {"config.json": described, "preprocessor_config.json": huggingface_pictures.described(model)}
+    write_folder(path, documents, arrays, {"format": "pt"})
+
+
+def _kind(config: Model) -> str:
+    return "vit" if config.class_token else "ijepa"
 
 
 def _prefix(arrays: dict[str, np.ndarray]) -> str:
-    return "vit." if any(name.startswith("vit.") for name in arrays) else ""
+    return next((f"{kind}." for kind in CLASSES if any(name.startswith(f"{kind}.") for name in arrays)), "")

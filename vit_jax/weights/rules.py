@@ -93,15 +93,17 @@ def linear(ours: str | tuple[str, ...], theirs: str, *, outputs: int = 1) -> lis
     ]
 
 
-def norm(ours: str, theirs: str) -> list[Rule]:
-    """A PyTorch LayerNorm."""
-    return [same(f"{ours}/scale", f"{theirs}.weight"), same(f"{ours}/bias", f"{theirs}.bias")]
+def norm(ours: str, theirs: str, *, first: int = 0) -> list[Rule]:
+    """A PyTorch LayerNorm or GroupNorm."""
+    pairs = (("scale", "weight"), ("bias", "bias"))
+    return [same(f"{ours}/{a}", f"{theirs}.{b}", first=first) for a, b in pairs]
 
 
-def convolution(ours: str, theirs: str) -> list[Rule]:
-    """A PyTorch convolution, weight (out, in, rows, columns) and bias."""
+def convolution(ours: str, theirs: str, *, first: int = 0) -> list[Rule]:
+    """A PyTorch convolution, weight (out, in, rows, columns) and bias, where ours has one."""
     pack, unpack = (lambda a: a.transpose(3, 2, 0, 1)), (lambda a, _: [a.transpose(2, 3, 1, 0)])
-    return [Rule((f"{ours}/kernel",), f"{theirs}.weight", pack, unpack), same(f"{ours}/bias", f"{theirs}.bias")]
+    kernel = Rule((f"{ours}/kernel",), f"{theirs}.weight", pack, unpack, first)
+    return [kernel, same(f"{ours}/bias", f"{theirs}.bias", first=first)]
 
 
 def read(

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from vit_jax.config import Model
 from vit_jax.errors import InputError
@@ -11,6 +12,7 @@ from vit_jax.models.position import num_prefix
 # What options are called where a format can't hold them.
 WORDS = {
     "resnet": "a hybrid's ResNet",
+    "resnet_style": "the ResNet's epsilons and padding",
     "pool": "the head's pooling",
     "pool_norm": "a norm after pooling",
     "unread_class": "a class token that the head doesn't read",
@@ -30,6 +32,7 @@ ANY = object()  # in a table of what a format holds: any value
 # What a plain format holds; each format's own table changes lines of it.
 PLAIN = {
     "resnet": (None,),
+    "resnet_style": ANY,
     "pool": ("token", "gap"),
     "pool_norm": ("before",),
     "unread_class": (False,),
@@ -48,17 +51,29 @@ PLAIN = {
 def refuse(config: Model, supported: dict, format: str) -> None:
     """Raise `InputError` naming everything in a resolved config that a format's table does not hold."""
     values = {key: getattr(config, key, None) for key in WORDS}
+    values["resnet_style"] = None if config.resnet is None else config.resnet_style
     values["unread_class"] = config.class_token and config.pool != "token"
-    placed = num_prefix(config) and config.position in ("learned", "learned2d")
-    values["prefix"] = ("learned" if config.prefix_position else "zero") if placed else None
-    wrong = [key for key in WORDS if supported[key] is not ANY and values[key] not in supported[key]]
+    values["prefix"] = prefix_of(config)
+    wrong = [key for key in supported if not holds(supported, key, values[key])]
     if wrong:
         named = ", ".join(f"{WORDS[key]} ({key}={values[key]!r})" for key in wrong)
         hint = ""
-        if set(wrong) <= {"gelu", "norm_eps"}:
+        if set(wrong) <= {"gelu", "norm_eps", "resnet_style"}:
             changes = ", ".join(f"{key}={supported[key][0]!r}" for key in wrong)
             hint = f"; load the weights with {changes} to have the format's, at a small change of the outputs"
         raise InputError(f"a {format} file can't hold {named}{hint}")
+
+
+def holds(supported: dict, key: str, value: Any) -> bool:
+    """Return whether a format's table holds a value."""
+    return supported[key] is ANY or value in supported[key]
+
+
+def prefix_of(config: Model) -> str | None:
+    """Return whether class and register tokens have "learned" positions or "zero"; None where it doesn't matter."""
+    if config.patch is None or not num_prefix(config) or config.position not in ("learned", "learned2d"):
+        return None
+    return "learned" if config.prefix_position else "zero"
 
 
 def grid_of(patches: int, grid: tuple[int, int] | None) -> tuple[int, int]:

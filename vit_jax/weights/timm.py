@@ -1,7 +1,8 @@
-"""The `.safetensors` files of PyTorch Image Models (timm).
+"""The `.safetensors` files and folders of PyTorch Image Models (timm): ViTs, and the ResNets of `timm_resnet`.
 
-The file says little beside the arrays: what is known only to timm's model names is taken from its conventions (heads
-of 64, exact GELU, a class token that is read), from what we note in a file's metadata, or from keywords of `load`.
+A lone file says little beside the arrays: what is known only to timm's model names is taken from its conventions (heads
+of 64, exact GELU, a class token that is read), from what we note in a file's metadata, or from keywords of `load`. A
+folder's `config.json` says it, and how pictures are prepared; see `timm_config`.
 """
 
 import dataclasses
@@ -12,12 +13,15 @@ import numpy as np
 
 from vit_jax.config import Model, from_dict
 from vit_jax.errors import InputError
-from vit_jax.models.variants import SIZES
-from vit_jax.weights import files
+from vit_jax.models.variants import SIZES, reduction
+from vit_jax.weights import files, timm_config, timm_resnet
+from vit_jax.weights.described import names_of, preprocessing_fields, preprocessing_of, write_folder
 from vit_jax.weights.rules import Rule, convolution, linear, norm, positions, reshaped, same
 from vit_jax.weights.supported import ANY, PLAIN, count, grid_of
 
 SUPPORTED = PLAIN | {
+    "resnet": ANY,
+    "resnet_style": ("timm", None),
     "pool": ANY,
     "pool_norm": ANY,
     "unread_class": ANY,
@@ -29,34 +33,47 @@ SUPPORTED = PLAIN | {
     "layer_scale": ANY,
     "qk_norm": ANY,
 }
-POOLS = {"token": "token", "avg": "gap", "map": "map", "": "none"}
+SUPPORTED_BIT = timm_resnet.SUPPORTED
+# What a lone file's arrays don't say of a ViT.
+NOTED = ("num_heads", "pool", "pool_norm", "class_token", "gelu", "norm_eps", "layer_scale")
 
 
 def matches(arrays: dict[str, np.ndarray]) -> bool:
     """Return whether the names are this format's."""
-    return "blocks.0.attn.qkv.weight" in arrays
+    return "blocks.0.attn.qkv.weight" in arrays or timm_resnet.is_bit(arrays)
 
 
 def facts(arrays: dict[str, np.ndarray], notes: dict, grid: tuple[int, int] | None) -> dict:
     """Return what `build_model` needs to know; the number of heads stays None where nothing tells it."""
+    noted = json.loads(notes["vit_jax"]) if "vit_jax" in notes else None
+    if timm_resnet.is_bit(arrays):
+        found = timm_resnet.bit_facts(arrays)
+        stated = timm_config.image_size(notes) or (noted and tuple(noted["image_size"]))
+        found["image_size"] = stated or found["image_size"]
+    else:
+        found = _vit_facts(arrays, notes, noted, grid)
+    found |= timm_config.bound(notes, found["num_classes"])
+    if noted and "preprocessing" in noted:
+        found["preprocessing"] = preprocessing_fields(**noted["preprocessing"])
+        found["label_names"] = names_of(noted["label_names"], found["num_classes"], "label_names in the metadata")
+    return found
+
+
+def _vit_facts(arrays: dict[str, np.ndarray], notes: dict, noted: dict | None, grid: tuple[int, int] | None) -> dict:
     width, channels, patch, _ = arrays["patch_embed.proj.weight"].shape
     prefix = sum(arrays[name].shape[1] for name in ("cls_token", "reg_token") if name in arrays)
     token, after = "cls_token" in arrays, "fc_norm.weight" in arrays
-    pool = "map" if "attn_pool.latent" in arrays else "token" if token and not after else "gap"
     heads = {size.width: size.num_heads for size in SIZES.values() if size.width >= 192}
-    if (named := notes.get("global_pool")) is not None:
-        if named not in POOLS:
-            raise InputError(f"global_pool={named!r} in config.json: only {', '.join(map(repr, POOLS))} are known")
-        pool = POOLS[named]
     head_norm = arrays.get("blocks.0.attn.q_norm.weight")
     num_heads = heads.get(width, width // 64 if width % 64 == 0 else None)
     config = Model(
-        name=f"custom/{patch}",
+        name="custom/16",
+        patch=patch,
         width=width,
         depth=count(arrays, r"blocks\.(\d+)\."),
         num_heads=num_heads if head_norm is None else width // len(head_norm),
         mlp_dim=arrays["blocks.0.mlp.fc1.weight"].shape[0],
-        pool=pool,
+        pool="map" if "attn_pool.latent" in arrays else "token" if token and not after else "gap",
         pool_norm="after" if after else "before",
         class_token=token,
         registers=arrays["reg_token"].shape[1] if "reg_token" in arrays else 0,
@@ -64,18 +81,27 @@ def facts(arrays: dict[str, np.ndarray], notes: dict, grid: tuple[int, int] | No
         layer_scale=1e-5 if "blocks.0.ls1.gamma" in arrays else None,
         qk_norm=head_norm is not None,
     )
-    if "vit_jax" in notes:
-        noted = json.loads(notes["vit_jax"])
+    if any(name.startswith(timm_resnet.HYBRID) for name in arrays):
+        resnet = timm_resnet.stages_of(arrays, timm_resnet.HYBRID)
+        channels = resnet.pop("channels")
+        config = dataclasses.replace(config, **resnet)
+        config = dataclasses.replace(config, patch=patch * reduction(config))
+    config = dataclasses.replace(config, name=f"custom/{config.patch}", **timm_config.model_fields(notes))
+    if noted is not None:
         config = from_dict({"model": dataclasses.asdict(config) | noted["model"]}).model
         grid = grid or tuple(noted["grid"])
-    image_size = (224, 224) if grid is None else tuple(patch * side for side in grid)
+    stated, patch = timm_config.image_size(notes), config.patch
     if "pos_embed" in arrays:
         tokens = arrays["pos_embed"].shape[1]
+        if grid is None and stated is not None:
+            rows, columns = (side // patch for side in stated)
+            grid = (rows, columns) if rows * columns in (tokens, tokens - prefix) else None
         owned = _owns_positions(tokens, prefix, grid)
         config = dataclasses.replace(config, prefix_position=owned)
         image_size = tuple(patch * side for side in grid_of(tokens - prefix * owned, grid))
     else:
         config = dataclasses.replace(config, position="none")
+        image_size = stated or (224, 224) if grid is None else tuple(patch * side for side in grid)
     head = arrays.get("head.weight")
     num_classes = None if head is None else head.shape[0]
     return {"config": config, "num_classes": num_classes, "image_size": image_size, "channels": channels}
@@ -83,6 +109,8 @@ def facts(arrays: dict[str, np.ndarray], notes: dict, grid: tuple[int, int] | No
 
 def rules(config: Model, arrays: dict[str, np.ndarray] | None = None) -> list[Rule]:
     """Return the table for a resolved config."""
+    if config.patch is None:
+        return timm_resnet.bit_rules(config)
     block = [
         *norm("blocks/norm1", "blocks.{i}.norm1"),
         *linear(tuple(f"blocks/attn/{x}" for x in ("query", "key", "value")), "blocks.{i}.attn.qkv", outputs=2),
@@ -108,6 +136,7 @@ def rules(config: Model, arrays: dict[str, np.ndarray] | None = None) -> list[Ru
         reshaped("cls", "cls_token"),
         reshaped("registers", "reg_token"),
         positions("pos_embed"),
+        *(timm_resnet.hybrid_rules(config) if config.resnet is not None else []),
         *convolution("embedding", "patch_embed.proj"),
         *block,
         *norm("norm", "norm"),
@@ -118,9 +147,22 @@ def rules(config: Model, arrays: dict[str, np.ndarray] | None = None) -> list[Ru
 
 
 def write(path: pathlib.Path, arrays: dict[str, np.ndarray], model) -> None:
-    """Write the file, with what its arrays don't say noted in the metadata."""
-    keys = ("num_heads", "pool", "pool_norm", "class_token", "gelu", "norm_eps", "layer_scale")
-    noted = {"model": {key: getattr(model.config, key) for key in keys}, "grid": model.grid(model.image_size)}
+    """Write a lone file, with what its arrays don't say noted in its metadata; without an ending, a folder.
+
+    Raises:
+        InputError: timm has no architecture that is the model, which a folder must name.
+    """
+    if path.suffix != ".safetensors":
+        write_folder(path, {"config.json": timm_config.described(model)}, arrays, {"format": "pt"})
+        return
+    bit = model.config.patch is None
+    shape = {"image_size": model.image_size} if bit else {"grid": model.grid(model.image_size)}
+    noted = {
+        "model": {} if bit else {key: getattr(model.config, key) for key in NOTED},
+        **shape,
+        "label_names": model.label_names,
+        "preprocessing": dataclasses.asdict(preprocessing_of(model)),
+    }
     files.write_safetensors(path, arrays, {"format": "pt", "vit_jax": json.dumps(noted)})
 
 

@@ -1,0 +1,13 @@
+"""The formats of weight files, one module each.
+
+Each says whether a file's names are its own (`matches`), reads the architecture (`facts`), pairs parameters with arrays
+(`rules`), says what it holds (`SUPPORTED`, and `SUPPORTED_BIT` where it holds BiTs) and writes (`write`).
+"""
+
+from vit_jax.weights import big_vision, bit, google, huggingface, timm
+
+# In the order in which a file's names are tried: big_vision's are the least particular.
+FORMATS = {"bit": bit, "google": google, "timm": timm, "huggingface": huggingface, "big_vision": big_vision}
+# Those with a place for label names and preprocessing.
+DESCRIBED = ("timm", "huggingface")
+ENDINGS = {".npz": "google", ".safetensors": "timm", "": "huggingface"}
