@@ -1,10 +1,13 @@
 """Convert weights between code bases: `python scripts/convert.py IN OUT`.
 
-IN is anything that `vit_jax.load` reads (a path, https://, gs://, hf://org/name); OUT's suffix selects the format: .npz
-is the original ViT's, .safetensors is timm's, and no suffix is a Transformers directory.
+IN is anything that `vit_jax.load` reads (a path, https://, gs://, hf://org/name, a run directory); OUT's suffix selects
+the format: .npz is the original ViT's, .safetensors is timm's, and no suffix is a Transformers directory.
 
     python scripts/convert.py hf://google/vit-base-patch16-224 vit_b16.safetensors
     python scripts/convert.py timm.safetensors B_16.npz --set gelu=tanh --image_size 384
+    python scripts/convert.py runs/pets pets --format timm        # timm.create_model("local-dir:pets", pretrained=True)
+
+It prints what was written, and what became of label names and preprocessing.
 """
 
 import argparse
@@ -18,6 +21,7 @@ def main() -> None:
     parser.add_argument("weights", metavar="IN")
     parser.add_argument("out", metavar="OUT")
     parser.add_argument("--format", help="google, timm, huggingface, big_vision or bit, for any suffix")
+    parser.add_argument("--labels", metavar="FILE", help="names of the classes, one a line or in JSON")
     parser.add_argument("--image_size", help="resample the position embeddings: pixels, or height,width")
     parser.add_argument("--patch", type=int, help="resize the patch embedding, as FlexiViT does")
     parser.add_argument("--resample", default="bilinear", choices=("bilinear", "bicubic"))
@@ -34,12 +38,20 @@ def main() -> None:
         raise InputError(f"--image_size {args.image_size}: must be pixels, or height,width")
 
     from vit_jax import load, save
+    from vit_jax.labels import read_names
 
+    names = read_names(args.labels) if args.labels else None
     model = load(args.weights, image_size=size, patch=args.patch, resample=args.resample, **overrides)
-    save(model, args.out, args.format)
-    print(
-        f"{args.out}: {model.config.name}, {model.num_classes} classes, {'x'.join(map(str, model.image_size))} pixels"
-    )
+    if names is not None:
+        if len(names) != model.num_classes:
+            raise InputError(
+                f"{args.labels}: has {len(names):,} names, but the model has {model.num_classes:,} outputs"
+            )
+        model.label_names = names
+    said = save(model, args.out, args.format)
+    pixels = "x".join(map(str, model.image_size))
+    print(f"{args.out}: {model.config.name}, {model.num_classes} classes, {pixels} pixels")
+    print("\n".join(f"  {line}" for line in said))
 
 
 if __name__ == "__main__":

@@ -207,3 +207,18 @@ def test_convert_from_the_shell(tmp_path, monkeypatch, capsys):
         convert(DATA / "hf_vit", tmp_path / "y.npz")
     assert caught.value.code == 2
     assert re.fullmatch(r"error: a google file can't hold the GELU.*\n", capsys.readouterr().err)
+
+    names = tmp_path / "names.txt"
+    names.write_text("".join(f"pet {i}\n" for i in range(7)))
+    convert(DATA / "hf_vit", tmp_path / "named", "--labels", names)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == f"{tmp_path / 'named'}: custom/16, 7 classes, 64x64 pixels"
+    assert printed[1] == "  label names: pet 0; pet 1; pet 2; ..."
+    assert printed[2].startswith("  preprocessing: resize crop, filter bilinear, crop_fraction 0.875, ")
+    assert vit_jax.load(tmp_path / "named").label_names == tuple(f"pet {i}" for i in range(7))
+    names.write_text("cat\ndog\n")
+    with pytest.raises(SystemExit) as caught:
+        convert(DATA / "hf_vit", tmp_path / "other", "--labels", names)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == f"error: {names}: has 2 names, but the model has 7 outputs\n"
+    assert not (tmp_path / "other").exists()

@@ -29,7 +29,7 @@ def read(found: dict[str, Any] | None) -> dict[str, Any] | None:
 
 def _fitted(found: dict[str, Any]) -> tuple[str, float]:
     """Return the way of resizing, and the share of the picture that is left by a crop."""
-    size, crop = (_sides(found.get(key)) for key in ("size", "crop_size"))
+    size, crop = (_sides(found.get(key), key) for key in ("size", "crop_size"))
     if not found.get("do_center_crop", False) and "crop_pct" not in found:
         return ("stretch" if len(size) == 2 else "crop"), 1.0
     if "crop_pct" in found:
@@ -38,11 +38,15 @@ def _fitted(found: dict[str, Any]) -> tuple[str, float]:
     return "crop", min(min(crop) / min(size), 1.0)
 
 
-def _sides(size: Any) -> list[int]:
+def _sides(size: Any, key: str) -> list[int]:
     """Return the numbers in a size: {"height", "width"}, {"shortest_edge"}, or one number for a square."""
-    if isinstance(size, dict) and "shortest_edge" in size:
-        return [size["shortest_edge"]]
-    return [size["height"], size["width"]] if isinstance(size, dict) else [size or 224] * 2
+    if isinstance(size, dict):
+        sides = [size[name] for name in ("shortest_edge", "height", "width") if size.get(name) is not None]
+    else:
+        sides = [224 if size is None else size] * 2
+    if not sides or any(type(side) is not int or side < 1 for side in sides):
+        raise InputError(f"{key}={size!r} in preprocessor_config.json: no height and width, nor shortest_edge")
+    return sides
 
 
 def described(model: Any) -> dict[str, Any]:
