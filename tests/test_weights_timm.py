@@ -60,6 +60,12 @@ def test_a_file_is_written_as_it_was(case, tmp_path):
     assert (back.label_names, back.preprocessing) == (model.label_names, model.preprocessing)
 
 
+def test_a_new_head_goes_on_a_bit():
+    model = load("timm_bit", num_classes=3)
+    assert model.head.kernel.shape == (256, 3)
+    assert not model.head.kernel[...].any()
+
+
 def test_outputs_of_the_originals_style_differ():
     # Otherwise there would be no need of resnet_style.
     for case in ("timm_hybrid", "timm_bit"):
