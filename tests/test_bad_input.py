@@ -149,7 +149,7 @@ def test_training_refuses_a_workdir_that_cannot_be_written(setting, capfd):
 def test_missing_arguments_and_files(setting, capfd):
     assert "--workdir" in refusal(capfd, train.main, f"--config={setting}/tiny.py")
     assert "does not exist" in refusal(capfd, train.main, "--config=none.py", f"--workdir={setting}/run")
-    assert "is not a run directory" in refusal(capfd, evaluate.main, f"--workdir={setting}/run")
+    assert "run: does not exist" in refusal(capfd, evaluate.main, f"--workdir={setting}/run")
     assert "without model.safetensors (nor run.json)" in refusal(capfd, predict.main, f"--model={setting}", "x.jpg")
 
 
