@@ -11,6 +11,7 @@ It prints what was written, and what became of label names and preprocessing.
 """
 
 import argparse
+from pathlib import Path
 
 from vit_jax.config.coerce import literal
 from vit_jax.errors import InputError, run_command
@@ -21,7 +22,8 @@ def main() -> None:
     parser.add_argument("weights", metavar="IN")
     parser.add_argument("out", metavar="OUT")
     parser.add_argument("--format", help="google, timm, huggingface, big_vision or bit, for any suffix")
-    parser.add_argument("--labels", metavar="FILE", help="names of the classes, one a line or in JSON")
+    parser.add_argument("--checkpoint", default="newest", metavar="WHICH", help="of a run: newest, best or a step")
+    parser.add_argument("--labels", type=Path, metavar="FILE", help="names of the classes, one a line or in JSON")
     parser.add_argument("--image_size", help="resample the position embeddings: pixels, or height,width")
     parser.add_argument("--patch", type=int, help="resize the patch embedding, as FlexiViT does")
     parser.add_argument("--resample", default="bilinear", choices=("bilinear", "bicubic"))
@@ -37,17 +39,13 @@ def main() -> None:
     if size is not None and not isinstance(size, (int, tuple)):
         raise InputError(f"--image_size {args.image_size}: must be pixels, or height,width")
 
-    from vit_jax import load, save
-    from vit_jax.labels import read_names
+    from vit_jax import save
+    from vit_jax.weights.opened import open_model
 
-    names = read_names(args.labels) if args.labels else None
-    model = load(args.weights, image_size=size, patch=args.patch, resample=args.resample, **overrides)
-    if names is not None:
-        if len(names) != model.num_classes:
-            raise InputError(
-                f"{args.labels}: has {len(names):,} names, but the model has {model.num_classes:,} outputs"
-            )
-        model.label_names = names
+    how = {"patch": args.patch, "resample": args.resample, "checkpoint": args.checkpoint, "labels": args.labels}
+    opened = open_model(args.weights, image_size=size, **how, **overrides)
+    model = opened.model
+    model.label_names = opened.label_names
     said = save(model, args.out, args.format)
     pixels = "x".join(map(str, model.image_size))
     print(f"{args.out}: {model.config.name}, {model.num_classes} classes, {pixels} pixels")

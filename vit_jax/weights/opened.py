@@ -62,7 +62,7 @@ def open_model(
     """Return the model of a run directory or of weights, ready to use.
 
     Args:
-        where, checkpoint, image_size, host, overrides: as for `vit_jax.load`.
+        where, checkpoint, image_size, host, overrides: as for `vit_jax.load`; its other arguments are passed on to it.
         labels: a file that names the classes in order, see `vit_jax.labels.read_names`.
         resize: replaces that of the weights' preprocessing.
 
