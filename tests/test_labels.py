@@ -174,25 +174,26 @@ def test_classes_of_one_head_are_found_in_another_by_their_ids():
             ("a", "b", "c", "cat"),
             ("cat", "x", "y"),
             "here: the data has 3 classes ('a', 'b', 'c') that the model lacks; the model has 2 classes ('x', 'y') "
-            "that the data lacks; give the right names with --labels=FILE",
+            "that the data lacks; rename classes, or give evaluate the model's names with --labels=FILE",
         ),
         (
             "abcde",
             ("a",),
             "here: the data has 4 classes ('b', 'c', 'd', ...) that the model lacks; the model has none that the "
-            "data lacks; give the right names with --labels=FILE",
+            "data lacks; rename classes, or give evaluate the model's names with --labels=FILE",
         ),
         (
             ("Cat",),
             ("cat",),
             "here: the data has 1 class ('Cat') that the model lacks; the model has 1 class ('cat') that the data "
-            "lacks; give the right names with --labels=FILE",
+            "lacks; rename classes, or give evaluate the model's names with --labels=FILE",
         ),
         (
             ("cat",),
             ("cat", "cat"),
             "here: the data has 1 class ('cat') that the model lacks ('cat' is the name of 2 of its classes); the "
-            "model has 2 classes ('cat', 'cat') that the data lacks; give the right names with --labels=FILE",
+            "model has 2 classes ('cat', 'cat') that the data lacks; rename classes, or give evaluate the model's "
+            "names with --labels=FILE",
         ),
         (
             ("tench", "cock", "Tinca tinca"),

@@ -38,7 +38,7 @@ def match(data_names: Sequence[str], model_names: Sequence[str], where: str) -> 
         raise InputError(
             f"{where}: the data has {_listed(lacking)} that the model lacks{_ambiguous(lacking, known)}; the model has "
             f"{_listed([name for index, name in enumerate(model_names) if index not in taken])} that the data lacks; "
-            "give the right names with --labels=FILE"
+            "rename classes, or give evaluate the model's names with --labels=FILE"
         )
     return np.array([index for (index,) in found], np.int32)
 
