@@ -16,7 +16,7 @@ from vit_jax.evaluators.logistic import GRID, fit_logistic
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Cut pictures into several blocks, the last one not full."""
-    monkeypatch.setattr(logistic, "LOGITS", 7 * 32)
+    monkeypatch.setattr(logistic, "NUMBERS", 30 * 60)
 
 
 def standardised(features):
