@@ -4,7 +4,6 @@ import collections
 import itertools
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -60,9 +59,19 @@ def _decode(pictures: Pictures, first: int, step: int, config: Config) -> None:
     for row in range(first, len(pictures.paths), step):
         if pictures.errors[row] is None:
             try:
-                pictures.images[row] = decode_as(config, Path(pictures.paths[row]))
+                pictures.images[row] = decode_as(config, _bytes_of(pictures.paths[row]))
             except BadPictureError as error:
                 pictures.errors[row] = error.reason
+
+
+def _bytes_of(path: str) -> bytes:
+    # Not through pathlib, which interns every name: Python 3.12 never frees them.
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BadPictureError(f"picture {path!r} can't be read: {reason}", reason) from error
 
 
 def _finish(parts: list[Future]) -> None:
