@@ -181,7 +181,7 @@ def test_parts_and_subsets_stay_on_their_devices():
         ({}, {"drop_path": 0.2}, r"drops from groups of 16 pictures, but a device has 4 at a time"),
         ({"batch": 128}, {"drop_path": 0.03}, r"drop_path=0.03 drops none of 16 pictures"),
         ({"batch": 128}, {"drop_path": 0.98}, r"drop_path=0.98 drops all of 16 pictures"),
-        ({"optim": Optim(lr_mults=((".*", 0.0),))}, {}, r"lr_mults freezes every parameter"),
+        ({"optim": Optim(lr_mults=((".*", 0.0),))}, {}, r"freezes every parameter; give some of them a factor"),
         (
             {"optim": Optim(decay=((".*kernl", 1.0),))},
             {},
