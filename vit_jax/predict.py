@@ -44,7 +44,11 @@ def predict(
     """Yield a row for each picture, in order: its path, its `top` most probable classes, and why it can't be read.
 
     Args:
-        where, checkpoint, labels, image_size, resize: as for `vit_jax.weights.opened.open_model`.
+        where: a run directory, or anything else that `vit_jax.load` takes.
+        checkpoint: as for `vit_jax.weights.opened.open_model`.
+        labels: as for `vit_jax.weights.opened.open_model`.
+        image_size: as for `vit_jax.weights.opened.open_model`.
+        resize: as for `vit_jax.weights.opened.open_model`.
         pictures: files, folders and patterns, as for `vit_jax.prediction.listing.list_pictures`.
         flip: average the probabilities of a picture and its mirror image.
         batch: pictures at a time on each device.

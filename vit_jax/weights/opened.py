@@ -62,7 +62,11 @@ def open_model(
     """Return the model of a run directory or of weights, ready to use.
 
     Args:
-        where, checkpoint, image_size, host, overrides: as for `vit_jax.load`; its other arguments are passed on to it.
+        where: a run directory, or anything else that `vit_jax.load` takes.
+        checkpoint: as for `vit_jax.load`.
+        image_size: as for `vit_jax.load`.
+        host: as for `vit_jax.load`.
+        overrides: other arguments of `vit_jax.load`.
         labels: a file that names the classes in order, see `vit_jax.labels.read_names`.
         resize: replaces that of the weights' preprocessing.
 
