@@ -25,6 +25,7 @@ def exact_pixels(file: Any, image_size: tuple[int, int], crop_fraction: float) -
 def program_pixels(file: Any, image_size: tuple[int, int], crop_fraction: float) -> np.ndarray:
     """Return the pixels that the programs make of a picture, by their own lines."""
     lines = [line for line in PROGRAMS["stablehlo"].splitlines() if line.startswith(("image =", "bleed =", "pixels ="))]
-    names = {"Image": Image, "ImageOps": ImageOps, "np": np, "size": image_size[::-1], "fraction": crop_fraction}
+    how = {"crop_fraction": crop_fraction, "filter": "bilinear"}
+    names = {"Image": Image, "ImageOps": ImageOps, "np": np, "size": image_size[::-1], "how": how}
     exec("\n".join(lines).replace("sys.argv[1]", "file"), names | (found := {"file": file}), found)
     return found["pixels"]

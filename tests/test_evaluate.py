@@ -67,3 +67,8 @@ def test_a_run_may_be_evaluated_on_other_data(tmp_path, capsys):
     assert part["val/count"] == 144
     with pytest.raises(InputError, match="evaluation can't change these keys of a run: model.gelu: 'tanh' -> 'exact'"):
         run(capsys, f"--workdir={tmp_path / 'run'}", "--config.model.gelu=exact")
+
+
+def test_weights_have_no_checkpoints_to_choose_from(weights):
+    with pytest.raises(InputError, match="has no checkpoints to choose 'best' from: it is not a run directory"):
+        evaluate.main([f"--model={weights}", "--data=digits", "--checkpoint=best"])

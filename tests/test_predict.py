@@ -150,7 +150,8 @@ def test_any_number_of_pictures_in_constant_memory(where):
 
     def endless():
         nonlocal drawn
-        for drawn in itertools.count(1):  # noqa: B007
+        for number in itertools.count(1):
+            drawn = number
             yield Asked(str(where / "pictures/b/0.png"))
 
     batches = read_batches(endless(), Config(image_size=16), 4, 2)

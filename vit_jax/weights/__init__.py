@@ -79,6 +79,8 @@ def load(
     put = np.asarray if host else _on_device
     if (path / "run.json").is_file():
         model = _from_run(path, checkpoint, num_classes, put, strict, overrides)
+    elif checkpoint != "newest":
+        raise InputError(f"{where}: has no checkpoints to choose {checkpoint!r} from: it is not a run directory")
     else:
         model = _from_file(path, str(where), num_classes, put, grid, strict, overrides)
     if image_size is not None or patch is not None:
