@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 from tests.tiny import FILE
 from vit_jax import tree
 
-TIMES = ("train/images_per_second", "train/data_wait")
+TIMES = ("train/images_per_second", "train/data_wait", "train/seconds", "train/memory_gib")
 
 
 class Run:

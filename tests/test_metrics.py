@@ -65,6 +65,23 @@ def test_clock_counts_waiting_and_leaves_out_pauses(monkeypatch):
     assert clock.read(5) == {"images_per_second": 10.0, "data_wait": 0.0}
 
 
+def test_cost_goes_on_where_a_stopped_run_was(monkeypatch, tmp_path):
+    now = 100.0
+    monkeypatch.setattr("vit_jax.runs.metrics.time.perf_counter", lambda: now)
+    writer = Writer(tmp_path, 0)
+    clock = Clock(10, writer.spent)
+    for step in (1, 2):
+        now += 5.0
+        writer.write(step, clock.cost())
+    writer.close()
+    assert 0.01 < clock.cost()["train/memory_gib"] < 100
+    writer = Writer(tmp_path, 1)  # Continued from step 1: what step 2 took is spent again.
+    clock = Clock(10, writer.spent)
+    now += 3.0
+    assert clock.cost()["train/seconds"] == 8.0
+    writer.close()
+
+
 def test_progress_prints_plain_lines_where_there_is_no_terminal(capsys):
     progress = Progress(10, 20)
     progress.update(11, {})

@@ -31,7 +31,7 @@ from vit_jax.runs.checkpoint import load_model
 from vit_jax.runs.directory import read_facts
 from vit_jax.tasks import build_task
 
-TIMES = ("train/images_per_second", "train/data_wait")
+TIMES = ("train/images_per_second", "train/data_wait", "train/seconds", "train/memory_gib")
 
 
 def start(folder, workdir, limit=()):

@@ -32,6 +32,7 @@ from vit_jax.errors import NOT_FINITE, InputError, Parser, Stop, run_command
 from vit_jax.evaluators import Evaluators, Subject
 from vit_jax.experiment import batch_shapes, build_experiment
 from vit_jax.preflight.check import check
+from vit_jax.preflight.flops import count_flops
 from vit_jax.preflight.keys import check_keys
 from vit_jax.runs.checkpoint import Checkpoints
 from vit_jax.runs.directory import Facts, open_workdir, reporting_full_disk
@@ -64,7 +65,7 @@ def train(config: Config, workdir: Path, preemption: Preemption) -> None:
     config, weights = start_from(config, label_names, workdir)
     experiment = build_experiment(config, mesh, len(label_names), len(source))
     task, plan = experiment.task, experiment.plan
-    experiment.train_step.trace(experiment.shapes, batch_shapes(config, mesh, task))
+    traced = experiment.train_step.trace(experiment.shapes, batch_shapes(config, mesh, task))
     say(f"reading {len(source):,} train pictures")
     bad = BadPictures(len(source), config.data.max_bad)
     source = data.prepare(source, config, bad, train=True, columns=task.columns)
@@ -75,7 +76,8 @@ def train(config: Config, workdir: Path, preemption: Preemption) -> None:
     if report.pictures:
         say(f"evaluating 'test', {report.pictures:,} pictures, once, at the end")
     multihost_utils.sync_global_devices("the input is right for all processes")
-    open_workdir(workdir, Facts(config, label_names))
+    size = {"parameters": tree.count(experiment.shapes.params), "step_flops": count_flops(traced.jaxpr)}
+    open_workdir(workdir, Facts(config, label_names), size | {"steps": experiment.plan.total, "devices": mesh.size})
 
     # State.
     checkpoints = Checkpoints(workdir, config.keep, best_metric(config))
@@ -105,7 +107,7 @@ def train(config: Config, workdir: Path, preemption: Preemption) -> None:
             writer.write(first, (saved if logged else {}) | results.scalars, results)
 
     # The loop. At step k, k updates are done; everything due at a step is done before the next one.
-    clock, skipped = Clock(config.batch), SkippedUpdates(config.max_skipped, int(state.skipped))
+    clock, skipped = Clock(config.batch, writer.spent if writer is not None else 0.0), SkippedUpdates(config.max_skipped, int(state.skipped))
     batches = data.train_batches(source, config, rows, first, plan.total, bad, task.columns)
     batches = clock.waiting(batches)
     replaced = [] if logged else [np.array(saved["data/bad"])]
@@ -139,7 +141,7 @@ def train(config: Config, workdir: Path, preemption: Preemption) -> None:
         if writer is not None and whole:
             progress.update(step, record)
             if record:
-                writer.write(step, record, results)
+                writer.write(step, record | clock.cost(), results)
         if plan.due(step, plan.save_every) or stop:
             with clock.pause(state):
                 checkpoints.save(state, {"data/bad": count(replaced), **record})

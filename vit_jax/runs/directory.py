@@ -42,8 +42,11 @@ def read_facts(workdir: Path) -> Facts:
         raise InputError(f"{str(path)!r} can't be read: {error}") from error
 
 
-def open_workdir(workdir: Path, facts: Facts) -> None:
+def open_workdir(workdir: Path, facts: Facts, size: dict[str, int] | None = None) -> None:
     """Create a run directory, or check that the existing one belongs to the same experiment.
+
+    Args:
+        size: "parameters", "step_flops", "steps" and "devices" of the run, for those who compare runs.
 
     Raises:
         InputError: it can't be written, or belongs to another config.
@@ -62,6 +65,7 @@ def open_workdir(workdir: Path, facts: Facts) -> None:
     values = {
         "config": dataclasses.asdict(facts.config),
         "label_names": facts.label_names,
+        "size": size or {},
         "preprocessing": Preprocessing.of(facts.config.data, facts.config.model).described(facts.config.height_width()),
     }
     try:

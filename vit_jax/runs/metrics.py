@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+import resource
 import socket
 import sys
 import time
@@ -26,19 +27,24 @@ class Writer:
     """Appends one JSON object per step to `metrics.jsonl`, and the same numbers to TensorBoard event files.
 
     Records of later steps than `step`, left by a run that was killed, are dropped: those steps are repeated.
+
+    Attributes:
+        spent: seconds that the run had taken by the last record that is kept.
     """
 
     def __init__(self, workdir: Path, step: int):
         path, self._evaluation = workdir / "metrics.jsonl", workdir / "evaluation"
         self._figures = Figures(self._evaluation)
         try:
-            kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= step]
+            records = {line: json.loads(line) for line in _whole_lines(path)}
+            kept = {line: record for line, record in records.items() if record["step"] <= step}
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{str(path)!r} has a line that is not a metrics record; repair or remove it") from error
         partial = path.with_suffix(".partial")
         partial.write_text("".join(kept))
         os.replace(partial, path)
         self._lines = path.open("a", buffering=1)
+        self.spent = max((record.get("train/seconds", 0.0) for record in kept.values()), default=0.0)
         folder = workdir / "tensorboard"
         folder.mkdir(exist_ok=True)
         # Not `SummaryWriter`: if its thread can't write, the run waits for it forever.
@@ -90,11 +96,24 @@ def _whole_lines(path: Path) -> list[str]:
 
 
 class Clock:
-    """Pictures per second, and the share of time spent waiting for data, since the last reading."""
+    """Pictures per second, and the share of time spent waiting for data, since the last reading; and the cost so far.
 
-    def __init__(self, batch: int):
+    Args:
+        spent: seconds that the run took before it was continued.
+    """
+
+    def __init__(self, batch: int, spent: float = 0.0):
         self.batch = batch
+        self._began = time.perf_counter() - spent
         self._reset(0)
+
+    def cost(self) -> dict[str, float]:
+        """Return "train/seconds" and "train/memory_gib".
+
+        The seconds are of all the loop, compiling, evaluating and saving included.
+        The memory is the most that a device has held at once; on a CPU, the most that the process has.
+        """
+        return {"train/seconds": time.perf_counter() - self._began, "train/memory_gib": _peak_bytes() / 2**30}
 
     def _reset(self, step: int) -> None:
         self._step, self._start, self._waited, self._paused = step, time.perf_counter(), 0.0, 0.0
@@ -132,6 +151,13 @@ class Clock:
         }
         self._reset(step)
         return rates
+
+
+def _peak_bytes() -> int:
+    if jax.default_backend() == "cpu":
+        largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return largest if sys.platform == "darwin" else largest * 1024
+    return max((each.memory_stats() or {}).get("peak_bytes_in_use", 0) for each in jax.local_devices())
 
 
 class Progress:
