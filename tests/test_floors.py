@@ -21,7 +21,7 @@ FLOORS = [
     ("runs",),
     ("weights",),
     ("export", "preflight", "prediction"),
-    ("card",),
+    ("card", "sweeps"),
     ("train", "evaluate", "predict"),
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}

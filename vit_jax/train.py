@@ -107,7 +107,8 @@ def train(config: Config, workdir: Path, preemption: Preemption) -> None:
             writer.write(first, (saved if logged else {}) | results.scalars, results)
 
     # The loop. At step k, k updates are done; everything due at a step is done before the next one.
-    clock, skipped = Clock(config.batch, writer.spent if writer is not None else 0.0), SkippedUpdates(config.max_skipped, int(state.skipped))
+    clock = Clock(config.batch, 0.0 if writer is None else writer.spent)
+    skipped = SkippedUpdates(config.max_skipped, int(state.skipped))
     batches = data.train_batches(source, config, rows, first, plan.total, bad, task.columns)
     batches = clock.waiting(batches)
     replaced = [] if logged else [np.array(saved["data/bad"])]

@@ -1,0 +1,1 @@
+"""Sweeps: many runs of a config, planned, run, searched and reported."""
