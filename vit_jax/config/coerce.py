@@ -45,11 +45,12 @@ def coerce(value: Any, wanted: Any, where: str) -> Any:
     Raises:
         InputError: the type is wrong, the value is out of range, or a key is unknown; the message names `where`.
     """
-    if typing.get_origin(wanted) is Literal and value not in typing.get_args(wanted):
+    origin, options, _ = _parts(wanted)
+    if origin is Literal and value not in options:
         # The command line parses none as None, but some choices are called "none".
-        if value is None and "none" in typing.get_args(wanted):
+        if value is None and "none" in options:
             return "none"
-        raise InputError(f"{where}={value!r}: {nearest(str(value), map(str, typing.get_args(wanted)))}")
+        raise InputError(f"{where}={value!r}: {nearest(str(value), map(str, options))}")
     try:
         return _convert(value, wanted, where)
     except _MismatchError:
@@ -60,9 +61,14 @@ class _MismatchError(Exception):
     pass
 
 
+@functools.cache
+def _parts(wanted: Any) -> tuple[Any, tuple[Any, ...], bool]:
+    return typing.get_origin(wanted), typing.get_args(wanted), dataclasses.is_dataclass(wanted)
+
+
 def _convert(value: Any, wanted: Any, where: str) -> Any:
-    origin, options = typing.get_origin(wanted), typing.get_args(wanted)
-    if dataclasses.is_dataclass(wanted):
+    origin, options, is_section = _parts(wanted)
+    if is_section:
         return _section(value, wanted, where)
     if origin is Annotated:
         kind, *ranges = options

@@ -166,6 +166,11 @@ RUNTIME_KEYS = (
 )
 
 
+def is_runtime(key: str) -> bool:
+    """Return whether a dotted key is one of `RUNTIME_KEYS`, or below one."""
+    return any(key == other or key.startswith(other + ".") for other in RUNTIME_KEYS)
+
+
 def parse_arg(arg: str | None, **defaults) -> types.SimpleNamespace:
     """Parse a config file's argument, such as "model=mu/4,debug"; each value gets the type of its default."""
     values = dict(defaults)
@@ -188,12 +193,11 @@ def differences(old: Config, new: Config) -> list[str]:
     """List `key: old -> new` for every changed key that affects what a run learns."""
     # Each part of a batch has its own draws of dropout and stochastic depth.
     draws = old.model.dropout > 0 or old.model.drop_path > 0
-    free = tuple(key for key in RUNTIME_KEYS if not (draws and key == "accumulate"))
     old, new = (flatten(dataclasses.asdict(config)) for config in (old, new))
     return [
         f"{key}: {old.get(key)!r} -> {new.get(key)!r}"
         for key in old | new
-        if old.get(key) != new.get(key) and not any(key == other or key.startswith(other + ".") for other in free)
+        if old.get(key) != new.get(key) and (not is_runtime(key) or (draws and key == "accumulate"))
     ]
 
 

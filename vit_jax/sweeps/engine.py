@@ -1,0 +1,112 @@
+"""The engine of a sweep: takes runs from a queue, keeps them going wherever they run, and records how they end."""
+
+import collections
+import signal
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+from vit_jax.errors import STOPPED, Stop
+from vit_jax.sweeps.attempt import Attempt, attempts, exit_code, prepare
+from vit_jax.sweeps.plan import Base, Run
+from vit_jax.sweeps.table import read_runs, write_table
+from vit_jax.sweeps.view import View
+
+TICK = 0.2  # seconds
+TABLE_EVERY = 30.0  # seconds
+
+
+class Queue(Protocol):
+    """The runs of a sweep, in the order in which they start."""
+
+    def take(self) -> Run | None:
+        """Return the next run, or None if there is none now."""
+
+    def ended(self, run: Run, code: int) -> None:
+        """Take note of how a run ended."""
+
+    def unpromising(self, run: Run) -> bool:
+        """Return whether a running run should be stopped, as others do better."""
+
+
+class Listed:
+    """The runs of a plan that are not done yet."""
+
+    def __init__(self, runs: list[Run]):
+        self._runs = collections.deque(runs)
+
+    def take(self) -> Run | None:
+        return self._runs.popleft() if self._runs else None
+
+    def ended(self, run: Run, code: int) -> None:
+        pass
+
+    def unpromising(self, run: Run) -> bool:
+        return False
+
+
+class Executor(Protocol):
+    """Where attempts run.
+
+    Attributes:
+        room: number of attempts at once.
+    """
+
+    room: int
+
+    def start(self, attempts: list[Attempt]) -> list[Any]:
+        """Start attempts, and return for each what has `done()` and, as its `result()`, the exit code."""
+
+
+def left(folder: Path, runs: list[Run], retry: bool) -> list[Run]:
+    """Return the runs that are not done, and have not failed unless `retry`; those in the middle come first."""
+    codes = {run.name: exit_code(folder / run.name) for run in runs}
+    todo = [run for run in runs if codes[run.name] is None or (retry and codes[run.name] != 0)]
+    return sorted(todo, key=lambda run: not (folder / run.name / "run.json").exists())
+
+
+def drive(folder: Path, base: Base, queue: Queue, executor: Executor, view: View, *, retry: bool = False) -> None:
+    """Run what the queue has until it is empty.
+
+    Raises:
+        Stop: a signal asked for it; the running runs have saved their states.
+    """
+    asked = []
+    before = {number: signal.signal(number, lambda number, _: asked.append(number)) for number in _SIGNALS}
+    active: dict[Any, tuple[Run, Attempt]] = {}
+    written = time.monotonic()
+    try:
+        while True:
+            started = []
+            while not asked and len(active) + len(started) < executor.room and (run := queue.take()) is not None:
+                attempt = Attempt(folder / run.name, prepare(folder / run.name, base, run), retry=retry)
+                started.append((run, attempt))
+                view.started(run.name)
+            active |= zip(executor.start([attempt for _, attempt in started]), started, strict=True)
+            if not active:
+                break
+            time.sleep(TICK)
+            for run, attempt in active.values():
+                if asked:
+                    attempt.stop()
+                elif queue.unpromising(run):
+                    attempt.stop(pruned=True)
+            for handle in [handle for handle in active if handle.done()]:
+                run, _ = active.pop(handle)
+                code = handle.result()
+                *_, event = attempts(folder / run.name) or [{}]
+                view.ended(run.name, code, event)
+                if code is not None:
+                    queue.ended(run, code)
+            view.refresh([run.name for run, _ in active.values()])
+            if time.monotonic() - written > TABLE_EVERY:
+                write_table(folder, read_runs([folder]))
+                written = time.monotonic()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if asked:
+        raise Stop(STOPPED, f"{signal.Signals(asked[0]).name}: stopped; run the same command again to continue")
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

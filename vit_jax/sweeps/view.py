@@ -1,0 +1,96 @@
+"""What a sweep shows while it goes: a table on a terminal, plain lines elsewhere."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from vit_jax.errors import STOPPED
+
+EVERY = 2.0  # seconds
+SHOWN = 30  # running runs
+
+
+class View:
+    """Shows the running runs with their progress, and a line for each that ends."""
+
+    def __init__(self, folder: Path, total: int | None, metric: str | None):
+        """Show a sweep of `total` runs that are not done yet, or of as many as a search will make."""
+        self._folder, self._total, self._metric = folder, total, metric
+        self._ended = self._failed = 0
+        self._next = 0.0
+        self._live = None
+        if sys.stdout.isatty():
+            from rich.live import Live
+
+            self._live = Live(refresh_per_second=4, transient=True)
+            self._live.start()
+
+    def say(self, line: str) -> None:
+        """Show a line that stays."""
+        if self._live is not None:
+            self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(line, flush=True)
+
+    def started(self, name: str) -> None:
+        """Show that a run was started."""
+        if self._live is None:
+            print(f"started {name}", flush=True)
+
+    def ended(self, name: str, code: int | None, event: dict[str, Any]) -> None:
+        """Show how a run ended: its attempt's exit code and last event."""
+        if code is None:
+            return
+        stopped = code == STOPPED and not event.get("pruned")
+        self._ended += not stopped
+        self._failed += code not in (0, STOPPED)
+        record = last_record(self._folder / name)
+        found = f"  {self._metric} {record[self._metric]:.4f}" if record.get(self._metric) is not None else ""
+        seconds = f"  {event['seconds']:.0f} s" if event.get("seconds") else ""
+        how = "pruned" if event.get("pruned") else {0: "done", STOPPED: "stopped"}.get(code, f"FAILED ({code})")
+        why = f"  {event['lines'][-1]}" if code not in (0, STOPPED) and event.get("lines") else ""
+        of = f" of {self._total}" if self._total is not None else ""
+        self.say(f"{how} {name}{found}{seconds}{why}  [{self._ended}{of}]")
+
+    def refresh(self, running: list[str]) -> None:
+        """Show how far the running runs are, every few seconds."""
+        if self._live is None or time.monotonic() < self._next:
+            return
+        from rich.table import Table
+
+        self._next = time.monotonic() + EVERY
+        of = f" of {self._total}" if self._total is not None else ""
+        table = Table(
+            title=f"{self._ended}{of} ended, {self._failed} failed, {len(running)} running", title_justify="left"
+        )
+        for column in ("run", "step", "train/loss", self._metric or "metric", "minutes"):
+            table.add_column(column, justify="left" if column == "run" else "right", overflow="fold")
+        for name in running[:SHOWN]:
+            record = last_record(self._folder / name)
+            numbers = [record.get(key) for key in ("train/loss", self._metric)]
+            shown = ["" if number is None else f"{number:.4f}" for number in numbers]
+            minutes = f"{record['train/seconds'] / 60:.1f}" if "train/seconds" in record else ""
+            table.add_row(name, str(record.get("step", "")), *shown, minutes)
+        self._live.update(table)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._live is not None:
+            self._live.stop()
+
+
+def last_record(folder: Path) -> dict[str, Any]:
+    """Return each metric of a run as it was written last; empty if there are none yet."""
+    path = folder / "metrics.jsonl"
+    try:
+        with path.open("rb") as lines:
+            lines.seek(max(path.stat().st_size - 20_000, 0))
+            _, *rest = (b"\n" + lines.read() if lines.tell() == 0 else lines.read()).split(b"\n")
+    except OSError:
+        return {}
+    record = {}
+    for line in rest[:-1]:
+        record |= json.loads(line)
+    return record
