@@ -86,7 +86,8 @@ def test_a_block_is_gathered_at_a_time():
     mesh = make_mesh(MeshShape(data=1, fsdp=8))
     experiment = build_experiment(config, mesh, 10, 1000)
     compiled = compile_step(
-        experiment.train_step.trace(experiment.shapes, batch_shapes(config, mesh, experiment.task)), mesh
+        experiment.train_step.trace(experiment.shapes, batch_shapes(config, mesh, experiment.task), experiment.numbers),
+        mesh,
     )
     split = {
         name: x.size * 4 * 7 // 8
@@ -141,7 +142,9 @@ def test_losses_are_equal_when_continued_on_another_mesh(tmp_path):
             state = Checkpoints(tmp_path).restore(experiment.shapes)
         rows, losses = batch_rows(CONFIG.batch, mesh), []
         for batch in data.train_batches(source, CONFIG, rows, first, last):
-            state, metrics = experiment.train_step(state, place_batch(batch, rows, CONFIG.batch, mesh))
+            state, metrics = experiment.train_step(
+                state, place_batch(batch, rows, CONFIG.batch, mesh), experiment.numbers
+            )
             losses.append(float(metrics["loss"]))
         return losses, state
 

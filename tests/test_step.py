@@ -49,7 +49,7 @@ def run(experiment: Experiment, config: Config, number: int, state=None):
     state = experiment.init(jax.random.key(config.seed)) if state is None else state
     states, metrics = [jax.device_get(state)], []
     for _, batch in zip(range(number), batches(config), strict=False):
-        state, now = experiment.train_step(state, batch)
+        state, now = experiment.train_step(state, batch, experiment.numbers)
         states.append(jax.device_get(state))
         metrics.append(jax.device_get(now))
     return states, metrics
@@ -134,7 +134,7 @@ def test_update_that_is_not_finite_is_skipped_to_the_bit(averaged, name, value, 
 
 def flops(experiment: Experiment, config: Config) -> float:
     batch = jax.eval_shape(lambda: next(batches(config)))
-    return experiment.train_step.lower(experiment.shapes, batch).compile().cost_analysis()["flops"]
+    return experiment.train_step.lower(experiment.shapes, batch, experiment.numbers).compile().cost_analysis()["flops"]
 
 
 def test_frozen_backbone_keeps_its_bits_and_costs_no_gradient(averaged):
@@ -165,7 +165,7 @@ def test_parts_and_subsets_stay_on_their_devices():
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
         jax.eval_shape(lambda: next(batches(config))),
     )
-    program = experiment.train_step.lower(experiment.shapes, batch).compile().as_text()
+    program = experiment.train_step.lower(experiment.shapes, batch, experiment.numbers).compile().as_text()
     moves = r"(all-(?:gather|reduce|to-all)|reduce-scatter|collective-(?:permute|broadcast))(?:-start)?\("
     assert set(re.findall(moves, program)) == {"all-reduce"}
     # Of the 16 rows per device in each part, 12 pass through a branch.
@@ -194,3 +194,37 @@ def test_batch_that_cannot_be_cut_and_patterns_without_a_match(change, model, me
     with pytest.raises(InputError, match=message) as caught:
         build(config, MeshShape(8))
     assert "\n" not in str(caught.value)
+
+
+def test_configs_that_differ_in_numbers_alone_share_a_program():
+    def text(**changes):
+        optim = {key: changes.pop(key) for key in ("lr", "weight_decay", "b1", "clip") if key in changes}
+        config = dataclasses.replace(BARE, **changes)
+        config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, **optim))
+        experiment = build(config)
+        batch = jax.eval_shape(lambda: next(batches(config)))
+        return experiment.train_step.lower(experiment.shapes, batch, experiment.numbers).as_text()
+
+    program = text()
+    assert program == text(seed=6, lr=3e-4, weight_decay=0.0, label_smoothing=0.1)
+    for change in (
+        {"b1": 0.8},
+        {"clip": None},
+        {"total": "30st"},
+        {"warmup": "6st"},
+        {"ema": 0.9},
+        {"loss": "sigmoid"},
+    ):
+        assert program != text(**change), change
+
+
+def test_every_number_reaches_the_step():
+    """One program with another config's numbers makes that config's updates; with one of them missing, it doesn't."""
+    other = dataclasses.replace(CALM, seed=6, label_smoothing=0.1, optim=Optim(lr=3e-3, weight_decay=0.5))
+    ours, theirs = build(CALM), build(other)
+    wanted = run(theirs, other, 2)
+    for name in (None, *ours.numbers._fields):
+        own = {} if name is None else {name: getattr(ours.numbers, name)}
+        found = run(ours._replace(numbers=theirs.numbers._replace(**own)), other, 2)
+        equal = [np.array_equal(x, y) for x, y in zip(*map(jax.tree.leaves, (found, wanted)), strict=True)]
+        assert all(equal) == (name is None), name

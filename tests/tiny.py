@@ -44,6 +44,6 @@ def run_steps(config: Config, mesh: Mesh, number: int) -> tuple[list[float], Any
     state = experiment.init(jax.random.key(config.seed))
     losses = []
     for batch in data.train_batches(source, config, rows, 0, number):
-        state, metrics = experiment.train_step(state, place_batch(batch, rows, config.batch, mesh))
+        state, metrics = experiment.train_step(state, place_batch(batch, rows, config.batch, mesh), experiment.numbers)
         losses.append(float(metrics["loss"]))
     return losses, state

@@ -21,7 +21,7 @@ from vit_jax.models.layers import compute_dtype, subset
 from vit_jax.models.variants import resolve
 from vit_jax.optim import build_optimizer, build_schedule
 from vit_jax.optim.rates import trained_names
-from vit_jax.step import Batch, Metrics, State, init_state, make_eval_step, make_train_step
+from vit_jax.step import Batch, Metrics, Numbers, State, init_state, make_eval_step, make_train_step
 from vit_jax.tasks import Task, build_task
 
 
@@ -33,6 +33,7 @@ class Experiment(NamedTuple):
         init: maps a key to the state before the first update, created sharded: no device holds more than its part.
         start: maps parameters, which are donated, to the state before the first update.
         train_step: jitted; the state it is given is donated.
+        numbers: the last argument of `train_step`.
         graph: gives the model when merged with parameters.
         eval_step: maps parameters and a batch to the task's outputs.
     """
@@ -44,7 +45,8 @@ class Experiment(NamedTuple):
     shapes: State
     init: Callable[[jax.Array], State]
     start: Callable[[Any], State]
-    train_step: Callable[[State, Batch], tuple[State, Metrics]]
+    train_step: Callable[[State, Batch, Numbers], tuple[State, Metrics]]
+    numbers: Numbers
     eval_step: Callable[..., jax.Array]
 
 
@@ -62,7 +64,7 @@ def build_experiment(config: Config, mesh: Mesh, num_classes: int, examples: int
     gather_when_read(model, mesh, compute_dtype(config.model))
     graph = nnx.split(model)[0]
     plan = make_plan(config, examples)
-    schedule = build_schedule(config.optim, plan)
+    relative = build_schedule(dataclasses.replace(config.optim, lr=1.0), plan)
     draw = functools.partial(init_params, **facts)
     key = jax.random.key(config.seed)
     params = jax.eval_shape(draw, key)
@@ -77,7 +79,7 @@ def build_experiment(config: Config, mesh: Mesh, num_classes: int, examples: int
     shapes = jax.eval_shape(init, key)
     shardings = tree_shardings(shapes, mesh)
     train_step = jax.jit(
-        make_train_step(graph, optimizer, schedule, trained, config, task),
+        make_train_step(graph, optimizer, relative, trained, config, task),
         donate_argnums=0,
         out_shardings=(shardings, NamedSharding(mesh, P())),
     )
@@ -85,11 +87,12 @@ def build_experiment(config: Config, mesh: Mesh, num_classes: int, examples: int
         task=task,
         graph=graph,
         plan=plan,
-        schedule=schedule,
+        schedule=build_schedule(config.optim, plan),
         shapes=with_shardings(shapes, shardings),
         init=jax.jit(init, out_shardings=shardings),
         start=jax.jit(start, donate_argnums=0, out_shardings=shardings),
         train_step=train_step,
+        numbers=Numbers.of(config),
         eval_step=make_eval_step(graph, task),
     )
 

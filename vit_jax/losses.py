@@ -8,8 +8,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+# Traced or not.
+Smoothing = float | Float[Array, ""]
 
-def make_targets(labels: Int[Array, " batch"], num_classes: int, smoothing: float) -> Float[Array, "batch classes"]:
+
+def make_targets(labels: Int[Array, " batch"], num_classes: int, smoothing: Smoothing) -> Float[Array, "batch classes"]:
     """Return one-hot targets, smoothed towards uniform by `smoothing` in [0, 1) (Szegedy et al., 2016)."""
     return optax.smooth_labels(jax.nn.one_hot(labels, num_classes), smoothing)
 

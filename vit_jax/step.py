@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
+from jax.typing import ArrayLike
 
 from vit_jax import tree
 from vit_jax.config import Config
@@ -40,6 +42,25 @@ class State(NamedTuple):
         return self.params if self.ema is None else self.ema
 
 
+class Numbers(NamedTuple):
+    """The numbers of a config that are inputs of the step: configs that differ in nothing else share one program.
+
+    Attributes:
+        lr: the peak learning rate.
+    """
+
+    seed: ArrayLike
+    lr: ArrayLike
+    weight_decay: ArrayLike
+    label_smoothing: ArrayLike
+
+    @classmethod
+    def of(cls, config: Config) -> "Numbers":
+        """Return the numbers of a config, as scalars of NumPy."""
+        rest = (config.optim.lr, config.optim.weight_decay, config.label_smoothing)
+        return cls(np.uint32(config.seed), *map(np.float32, rest))
+
+
 def init_state(
     params: Any, optimizer: optax.GradientTransformation, trained: frozenset[str], *, average: bool = False
 ) -> State:
@@ -51,25 +72,29 @@ def init_state(
 
 def make_train_step(
     graph: nnx.GraphDef,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformationExtraArgs,
     schedule: optax.Schedule,
     trained: frozenset[str],
     config: Config,
     task: Task,
-) -> Callable[[State, Batch], tuple[State, Metrics]]:
+) -> Callable[[State, Batch, Numbers], tuple[State, Metrics]]:
     """Return the function that makes one update from a batch of uint8 "image" and the columns of the task.
 
-    Its metrics are scalars of this step: the loss, what the task reports, the gradient norm, and whether the update was
-    skipped, 0 or 1. A skipped update leaves everything but the counts unchanged, bit for bit.
+    The values that `Numbers` has are taken from its argument, never from the config.
+
+    Its metrics are scalars of this step: the loss, what the task reports, the gradient norm, the learning rate, and
+    whether the update was skipped, 0 or 1. A skipped update leaves everything but the counts unchanged, bit for bit.
 
     Args:
+        schedule: the learning rate by step, as a fraction of its peak.
         optimizer: for the parameters whose names are in `trained`; the others are frozen.
     """
 
-    def train_step(state: State, batch: Batch) -> tuple[State, Metrics]:
+    def train_step(state: State, batch: Batch, numbers: Numbers) -> tuple[State, Metrics]:
         # The step's own key: randomness in step k depends only on (seed, k), resumed or not.
-        augment_key, model_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), state.step))
-        images, targets = augment(augment_key, normalise(batch["image"]), task.targets(batch), config.augment)
+        augment_key, model_key = jax.random.split(jax.random.fold_in(jax.random.key(numbers.seed), state.step))
+        targets = task.targets(batch, numbers.label_smoothing)
+        images, targets = augment(augment_key, normalise(batch["image"]), targets, config.augment)
         images = standardise(images, config.model)
         moving = tree.select(state.params, trained)
         frozen = tree.select(state.params, tree.flatten(state.params).keys() - trained)
@@ -85,9 +110,9 @@ def make_train_step(
         else:
             grads, metrics = _mean_over_parts(functools.partial(grad_of, moving), images, targets, model_key, config)
         metrics["grad_norm"] = optax.tree.norm(grads)
-        updates, opt_state = optimizer.update(grads, state.opt_state, moving)
+        updates, opt_state = optimizer.update(grads, state.opt_state, moving, weight_decay=numbers.weight_decay)
         # The rate follows the step, not the optimizer's own count, so that it also advances when an update is skipped.
-        rate = schedule(state.step)
+        rate = numbers.lr * schedule(state.step)
         params = tree.union(jax.tree.map(lambda x, update: x - rate * update, moving, updates), frozen)
         ema = None if state.ema is None else _follow(state.ema, params, config.ema, state.step)
 
@@ -95,7 +120,7 @@ def make_train_step(
         skipped = 1 - finite.astype(jnp.int32)
         old = (state.params, state.opt_state, state.ema)
         new = jax.tree.map(lambda new, old: jnp.where(finite, new, old), (params, opt_state, ema), old)
-        return State(state.step + 1, *new, state.skipped + skipped), metrics | {"skipped": skipped}
+        return State(state.step + 1, *new, state.skipped + skipped), metrics | {"lr": rate, "skipped": skipped}
 
     return train_step
 

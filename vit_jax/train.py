@@ -65,7 +65,7 @@ def train(config: Config, workdir: Path, preemption: Preemption) -> None:
     config, weights = start_from(config, label_names, workdir)
     experiment = build_experiment(config, mesh, len(label_names), len(source))
     task, plan = experiment.task, experiment.plan
-    traced = experiment.train_step.trace(experiment.shapes, batch_shapes(config, mesh, task))
+    traced = experiment.train_step.trace(experiment.shapes, batch_shapes(config, mesh, task), experiment.numbers)
     say(f"reading {len(source):,} train pictures")
     bad = BadPictures(len(source), config.data.max_bad)
     source = data.prepare(source, config, bad, train=True, columns=task.columns)
@@ -115,7 +115,7 @@ def train(config: Config, workdir: Path, preemption: Preemption) -> None:
     stop = not_finite = 0
     for step, batch in enumerate(ahead(map(place, batches)), start=first + 1):
         replaced.append(batch.pop("replaced"))
-        state, step_metrics = experiment.train_step(state, batch)
+        state, step_metrics = experiment.train_step(state, batch, experiment.numbers)
         if step == first + 1:
             jax.block_until_ready(state)
             clock.start(step)  # Throughput excludes compilation.
@@ -127,7 +127,6 @@ def train(config: Config, workdir: Path, preemption: Preemption) -> None:
         record, results, whole = {}, None, True
         if plan.due(step, plan.log_every):
             record |= {f"train/{name}": float(value) for name, value in jax.device_get(step_metrics).items()}
-            record |= {"train/lr": float(experiment.schedule(step - 1))}
             record |= {f"train/{name}": value for name, value in clock.read(step).items()}
             record |= {"data/bad": count(replaced)}
             replaced.clear()

@@ -24,7 +24,7 @@ config = Config(batch=batch, model=Model(name=name))
 experiment = build_experiment(config, make_mesh(config.mesh), 1000, 1_281_167)
 images = jax.ShapeDtypeStruct((batch, 224, 224, 3), np.uint8)
 batch = {"image": images, "label": jax.ShapeDtypeStruct((batch,), np.int32)}
-lowered = experiment.train_step.lower(experiment.shapes, batch)
+lowered = experiment.train_step.lower(experiment.shapes, batch, experiment.numbers)
 traced = time.perf_counter()
 lowered.compile()
 print(traced - start, time.perf_counter() - traced)

@@ -65,7 +65,7 @@ def main(argv: list[str]) -> None:
         nonlocal state
         start = time.perf_counter()
         for _ in range(args.steps):
-            state, metrics = experiment.train_step(state, batch)
+            state, metrics = experiment.train_step(state, batch, experiment.numbers)
         jax.block_until_ready(state)
         return (time.perf_counter() - start) / args.steps
 

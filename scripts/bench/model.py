@@ -40,13 +40,15 @@ class Ours:
         forward = jax.jit(experiment.eval_step).trace(self.state.params, batch)
         # Model FLOPs: rematerialization doesn't count (Chowdhery et al., 2022, appendix B).
         self.flops = (3 if train else 1) * count_flops(forward.jaxpr)
-        step = (experiment.train_step.lower(self.state, batch) if train else forward.lower()).compile()
+        step = (
+            experiment.train_step.lower(self.state, batch, experiment.numbers) if train else forward.lower()
+        ).compile()
         self.compiled = step
 
         def run() -> Any:
             if not train:
                 return step(self.state.params, batch)
-            self.state, metrics = step(self.state, batch)
+            self.state, metrics = step(self.state, batch, experiment.numbers)
             return metrics
 
         self.run = run

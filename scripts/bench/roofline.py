@@ -240,7 +240,7 @@ def _compile(config: Config, devices: list[jax.Device], train: bool) -> jax.stag
     experiment = build_experiment(config, mesh, NUM_CLASSES, examples=1_281_167)
     batch = batch_shapes(config, mesh, experiment.task)
     if train:
-        return experiment.train_step.lower(experiment.shapes, batch).compile()
+        return experiment.train_step.lower(experiment.shapes, batch, experiment.numbers).compile()
     return jax.jit(experiment.eval_step).lower(experiment.shapes.params, batch).compile()
 
 

@@ -11,7 +11,7 @@ from optax.contrib import MuonDimensionNumbers, scale_by_muon
 
 from vit_jax import tree
 from vit_jax.config import Optim, Plan
-from vit_jax.optim.rates import is_partly_frozen, learning_rates, spread, trained_names, weight_decays
+from vit_jax.optim.rates import decay_factors, is_partly_frozen, learning_rates, spread, trained_names
 
 # To add a schedule: a line here; a function of the steps since the warm-up.
 SCHEDULES = {
@@ -104,10 +104,12 @@ def is_stacked(name: str) -> bool:
 OPTIMIZERS = {"adamw": _adamw, "sgd": _sgd, "adafactor": _adafactor, "lion": _lion, "muon": _muon}
 
 
-def build_optimizer(config: Optim, params: Any) -> optax.GradientTransformation:
+def build_optimizer(config: Optim, params: Any) -> optax.GradientTransformationExtraArgs:
     """Return what turns gradients into a direction, which minus the learning rate of the step makes the update.
 
     Clipping by global norm, the chosen optimizer, weight decay, and each parameter's own learning rate.
+
+    Its `update` takes `weight_decay`, the config's if it is not given, which may be traced.
 
     Its state and its updates are of the parameters that are not frozen alone. Of a parameter that is frozen in some
     blocks, their gradient doesn't count towards the norm, and their update is zero.
@@ -118,15 +120,20 @@ def build_optimizer(config: Optim, params: Any) -> optax.GradientTransformation:
     Raises:
         InputError: a pattern of the config matches no parameter.
     """
-    rates, decays = learning_rates(config, params), weight_decays(config, params)
+    rates, factors = learning_rates(config, params), decay_factors(config, params)
     trained = tree.select(params, trained_names(config, params))
 
     def thawed(name: str, x: jax.Array) -> jax.Array:
         # Chosen, not multiplied: 0 times infinity is not 0, and subtracting -0.0 would turn -0.0 into 0.0.
         return jnp.where(spread(rates[name], x.ndim) == 0, 0, x) if is_partly_frozen(rates[name]) else x
 
-    def decayed(name: str, update: jax.Array, param: jax.Array) -> jax.Array:
-        return update + decays[name] * param if decays[name] else update
+    def decay(
+        updates: Any, state: Any, params: Any = None, *, weight_decay: float | jax.Array = config.weight_decay, **_: Any
+    ) -> tuple[Any, Any]:
+        def decayed(name: str, update: jax.Array, param: jax.Array) -> jax.Array:
+            return update + weight_decay * factors[name] * param if factors[name] else update
+
+        return tree.map_named(decayed, updates, params), state
 
     def rated(name: str, update: jax.Array) -> jax.Array:
         return thawed(name, update if rates[name] == 1 else update * spread(rates[name], update.ndim))
@@ -137,6 +144,6 @@ def build_optimizer(config: Optim, params: Any) -> optax.GradientTransformation:
     return optax.chain(
         clip,
         OPTIMIZERS[config.name](config, trained),
-        optax.stateless(lambda updates, params: tree.map_named(decayed, updates, params)),
+        optax.GradientTransformationExtraArgs(optax.init_empty_state, decay),
         optax.stateless(lambda updates, _: tree.map_named(rated, updates)),
     )

@@ -74,8 +74,16 @@ def weight_decays(config: Optim, params: Any) -> dict[str, float]:
     Raises:
         InputError: a pattern matches no parameter.
     """
-    factors = _look_up(config.decay, tree.flatten(params), 0.0, "config.optim.decay")
-    return {name: config.weight_decay * factor for name, factor in factors.items()}
+    return {name: config.weight_decay * factor for name, factor in decay_factors(config, params).items()}
+
+
+def decay_factors(config: Optim, params: Any) -> dict[str, float]:
+    """Return {name: factor of the weight decay}.
+
+    Raises:
+        InputError: a pattern matches no parameter.
+    """
+    return _look_up(config.decay, tree.flatten(params), 0.0, "config.optim.decay")
 
 
 def format_rates(config: Optim, params: Any) -> str:

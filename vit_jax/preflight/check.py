@@ -76,7 +76,7 @@ def check(config: Config, workdir: Path, asked: str | None = None) -> None:
     batch = batch_shapes(config, mesh, experiment.task)
     one = {"image": jax.ShapeDtypeStruct((1, *batch["image"].shape[1:]), jnp.uint8)}
     forward = count_flops(jax.make_jaxpr(experiment.eval_step)(experiment.shapes.params, one))
-    traced = experiment.train_step.trace(experiment.shapes, batch)
+    traced = experiment.train_step.trace(experiment.shapes, batch, experiment.numbers)
     flops = count_flops(traced.jaxpr)
     _say("model", f"{config.model.name}: {tree.count(experiment.shapes.params):,} parameters")
     _say("", f"{forward / 1e9:,.1f} GFLOPs a picture forward, {flops / config.batch / 1e9:,.1f} in a training step")
@@ -253,10 +253,10 @@ def _time(
             lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), batch),
             out_shardings=jax.tree.map(lambda x: x.sharding, batch),
         )()
-        state, _ = jax.block_until_ready(compiled.step(state, black))
+        state, _ = jax.block_until_ready(compiled.step(state, black, experiment.numbers))
         start = time.perf_counter()
         for _ in range(TIMED):
-            state, _ = compiled.step(state, black)
+            state, _ = compiled.step(state, black, experiment.numbers)
         jax.block_until_ready(state)
     seconds = (time.perf_counter() - start) / TIMED
     pace = f"{seconds:.3g} s per step, {config.batch / seconds:,.0f} pictures per second"

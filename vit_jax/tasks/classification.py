@@ -6,7 +6,7 @@ from jaxtyping import Array, Bool
 
 from vit_jax.config import Config
 from vit_jax.errors import InputError
-from vit_jax.losses import make_targets
+from vit_jax.losses import Smoothing, make_targets
 from vit_jax.tasks.task import Batch, Outputs, Targets, Task
 
 
@@ -27,8 +27,8 @@ class Classification(Task):
         check_pooled(config)
         super().__init__(config, num_classes)
 
-    def targets(self, batch: Batch) -> Targets:
-        return make_targets(batch["label"], self.num_outputs, self._smoothing)
+    def targets(self, batch: Batch, smoothing: Smoothing = 0.0) -> Targets:
+        return make_targets(batch["label"], self.num_outputs, smoothing)
 
     def report(self, outputs: Outputs, targets: Targets) -> dict[str, Bool[Array, " batch"]]:
         # With mixed targets, the label with the largest weight counts.

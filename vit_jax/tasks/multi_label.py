@@ -6,6 +6,7 @@ from jaxtyping import Array, Float
 
 from vit_jax.config import Config
 from vit_jax.errors import InputError
+from vit_jax.losses import Smoothing
 from vit_jax.tasks.classification import check_pooled
 from vit_jax.tasks.task import Batch, Outputs, Targets, Task
 
@@ -31,7 +32,7 @@ class MultiLabel(Task):
     def columns(self) -> dict[str, jax.ShapeDtypeStruct]:
         return {"labels": jax.ShapeDtypeStruct((self.num_outputs,), jnp.uint8)}
 
-    def targets(self, batch: Batch) -> Targets:
+    def targets(self, batch: Batch, smoothing: Smoothing = 0.0) -> Targets:
         return batch["labels"].astype(jnp.float32)
 
     def report(self, outputs: Outputs, targets: Targets) -> dict[str, Float[Array, " batch"]]:

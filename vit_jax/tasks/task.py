@@ -7,7 +7,7 @@ import jax
 from jaxtyping import Array, Float, Shaped
 
 from vit_jax.config import Config
-from vit_jax.losses import LOSSES
+from vit_jax.losses import LOSSES, Smoothing
 
 Batch = dict[str, jax.Array]
 Outputs = Float[Array, "batch outputs"]
@@ -33,7 +33,7 @@ class Task(abc.ABC):
         Raises:
             InputError: the task does not support the config.
         """
-        self.num_outputs, self._loss, self._smoothing = num_classes, LOSSES[config.loss], config.label_smoothing
+        self.num_outputs, self._loss = num_classes, LOSSES[config.loss]
 
     @property
     @abc.abstractmethod
@@ -41,8 +41,12 @@ class Task(abc.ABC):
         """The columns of a batch besides "image": shape and dtype of one record's value, by name."""
 
     @abc.abstractmethod
-    def targets(self, batch: Batch) -> Targets:
-        """Return float32 targets from the columns of a batch; augmentation mixes them along with the pictures."""
+    def targets(self, batch: Batch, smoothing: Smoothing = 0.0) -> Targets:
+        """Return float32 targets from the columns of a batch; augmentation mixes them along with the pictures.
+
+        Args:
+            smoothing: `config.label_smoothing`, for a task that has it.
+        """
 
     @abc.abstractmethod
     def report(self, outputs: Outputs, targets: Targets) -> dict[str, Shaped[Array, " batch"]]:
