@@ -1,25 +1,30 @@
 """Train many runs of a config: python scripts/sweep.py CONFIG[:ARG] --workdir=DIR [--config.KEY=VALUE ...]
 
-What to run, one of (the plan is printed first):
-  nothing more                          what the config's sweep() yields
-  --grid optim.lr=1e-3,3e-4 seed=0:3    all combinations
-  --random 20 'optim.lr=log(1e-5,1e-2)' draws; with --grid too, each with all of its combinations
-  --search=tpe --trials=40 --space 'optim.lr=log(1e-5,1e-2)' 'model.depth=int(4,12)'
+What to run, one of:
+  nothing more                              what the config's sweep() yields
+  --grid optim.lr=1e-3,3e-4 seed=0:3        all combinations
+  --random 20 'optim.lr=log(1e-5,1e-2)'     draws; with --grid too, each with all of its combinations
+  --search=tpe --trials=40 --space 'optim.lr=log(1e-5,1e-2)' 'model.depth=int(4,12)' model.pool=gap,token
 
-The same command continues a sweep that was stopped; a larger grid adds runs to it. See docs/sweeps.md.
+The plan is printed first. The same command continues a sweep that was stopped; a larger grid adds runs to it.
+DIR/results.csv and DIR/report.html have what was found. See docs/sweeps.md.
 """
 
+import argparse
 import contextlib
 from pathlib import Path
 
+from vit_jax.config.coerce import literal
 from vit_jax.config.files import load_sweep, parse_overrides
 from vit_jax.errors import InputError, Parser, run_command
-from vit_jax.sweeps.engine import Listed, drive, left
+from vit_jax.sweeps.cluster import Cluster, cancel
+from vit_jax.sweeps.engine import Executor, Listed, Queue, drive, left
 from vit_jax.sweeps.folder import check_folder, stop, working_on
 from vit_jax.sweeps.local import Local, find_slots
 from vit_jax.sweeps.plan import Base, Run, as_texts, only, plan_runs
 from vit_jax.sweeps.report import write_report
 from vit_jax.sweeps.show import show_plan
+from vit_jax.sweeps.size import check_metric
 from vit_jax.sweeps.space import drawn, grid, parse_grid, parse_space
 from vit_jax.sweeps.view import View
 from vit_jax.tasks import best_metric
@@ -28,29 +33,39 @@ from vit_jax.tasks import best_metric
 def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser(__doc__)
-    parser.add_argument("config", metavar="CONFIG", help="FILE.py[:ARG], as for training")
-    parser.add_argument("--workdir", required=True, type=Path, metavar="DIR", help="the sweep's folder")
-    parser.add_argument("--grid", nargs="+", metavar="KEY=VALUES")
-    parser.add_argument("--random", nargs="+", metavar=("N", "KEY=RANGE"))
-    parser.add_argument(
-        "--only", nargs="+", default=[], metavar="KEY=VALUES", help="of the runs, those with these values"
-    )
-    parser.add_argument("--dry_run", action="store_true", help="print the plan, and stop there")
-    parser.add_argument("--retry", action="store_true", help="try runs that failed again")
-    parser.add_argument("--stop", action="store_true", help="stop the sweep that runs in DIR")
-    parser.add_argument("--processes", type=int, metavar="N", help="on the CPU: runs at once, each with its own cores")
-    parser.add_argument("--devices_per_run", type=int, default=1, metavar="N", help="accelerators of each run (1)")
+    add = parser.add_argument
+    add("config", metavar="CONFIG", help="FILE.py[:ARG], as for training")
+    add("--workdir", required=True, type=Path, metavar="DIR", help="the sweep's folder")
+    add("--grid", nargs="+", metavar="KEY=VALUES")
+    add("--random", nargs="+", metavar="N KEY=RANGE")
+    add("--search", choices=("tpe", "random"), help="let Optuna choose the runs")
+    add("--trials", type=int, default=20, metavar="N", help="runs of a search, all in all (20)")
+    add("--space", nargs="+", default=[], metavar="KEY=RANGE", help="what a search varies: log, uniform, int or values")
+    add("--metric", metavar="NAME", help="what to compare runs by; else what the runs select their best checkpoint by")
+    add("--prune", choices=("median", "halving", "none"), default="median", help="which runs a search stops early")
+    add("--storage", metavar="URL", help="database of a search; else a journal in DIR")
+    add("--seed", type=int, default=0, metavar="N", help="of the draws and of a search (0); runs have their own")
+    add("--only", nargs="+", default=[], metavar="KEY=VALUES", help="of the runs, those with these values")
+    add("--dry_run", action="store_true", help="print the plan, and stop there")
+    add("--retry", action="store_true", help="try runs that failed again")
+    add("--stop", action="store_true", help="stop the sweep that runs in DIR")
+    add("--processes", type=int, metavar="N", help="on the CPU: runs at once, each with its own cores")
+    add("--devices_per_run", type=int, metavar="N", help="accelerators of each run (1)")
+    add("--cluster", choices=("slurm", "local"), help="submit the runs, as one array of jobs")
+    add("--partition", metavar="NAME", help="of the cluster")
+    add("--time", type=int, default=240, metavar="MINUTES", help="limit of a job, which is then continued (240)")
+    add("--cluster_option", nargs="+", default=[], metavar="KEY=VALUE", help="of submitit: slurm_account=vision")
     return parser
 
 
-def read_runs(args, base: Base) -> list[Run]:
+def find_runs(args: argparse.Namespace, base: Base) -> list[Run]:
     """Return the runs that the command line asks for."""
     each = [{}]
     if args.random is not None:
         number, *space = args.random
         if not number.isdecimal() or not int(number) or not space:
             raise InputError(f"--random {' '.join(args.random)}: write a number of draws and what to draw, KEY=RANGE")
-        each = list(drawn(parse_space("--random", space), int(number)))
+        each = list(drawn(parse_space("--random", space), int(number), args.seed))
     if args.grid is not None:
         points = list(grid(parse_grid(args.grid)))
         each = [some | point for some in each for point in points]
@@ -60,28 +75,83 @@ def read_runs(args, base: Base) -> list[Run]:
     return only(runs, parse_grid(args.only)) if args.only else runs
 
 
+def build_executor(args: argparse.Namespace) -> Executor:
+    """Return where the runs are to run."""
+    if args.cluster is None:
+        return Local(find_slots(args.devices_per_run or 1, args.processes))
+    options = {}
+    for item in args.cluster_option:
+        key, equals, text = item.partition("=")
+        if not equals:
+            raise InputError(f"--cluster_option {item!r}: write KEY=VALUE")
+        options[key] = literal(text)
+    return Cluster(
+        args.workdir,
+        args.cluster,
+        devices=args.devices_per_run or 0,
+        partition=args.partition,
+        minutes=args.time,
+        options=options,
+    )
+
+
+def sweep(args: argparse.Namespace, base: Base) -> tuple[Queue, int, str | None]:
+    """Print the plan, and return the runs that are left as a queue, their number and their metric."""
+    if args.search is None:
+        runs = find_runs(args, base)
+        metric = args.metric or best_metric(runs[0].config)
+        if args.metric is not None:
+            check_metric(runs[0], metric)
+        show_plan(runs, args.workdir)
+        todo = left(args.workdir, runs, args.retry)
+        return Listed(todo), len(todo), metric
+    from vit_jax.sweeps.search import Search
+
+    space = parse_space("--space", args.space)
+    if not space or args.grid or args.random:
+        raise InputError("--search needs --space, what it varies, and neither --grid nor --random")
+    first = plan_runs(base, drawn(space, 1, args.seed))[0]
+    metric = args.metric or best_metric(first.config)
+    check_metric(first, metric)
+    print(f"{base.spec}: {args.trials:,} runs for the best {metric}, over {' '.join(args.space)}; the first may be:")
+    show_plan([first], args.workdir)
+    if args.dry_run:
+        return Listed([]), 0, metric
+    queue = Search(
+        args.workdir,
+        base,
+        space,
+        kind=args.search,
+        trials=args.trials,
+        metric=metric,
+        pruner=args.prune,
+        seed=args.seed,
+        storage=args.storage,
+    )
+    return queue, queue.left, metric
+
+
 def main(argv: list[str] | None = None) -> None:
     """Read the command line, show the plan, and run it."""
     args, rest = make_parser().parse_known_args(argv)
     base = Base(args.config, parse_overrides(rest))
-    if args.stop:
-        number = stop(args.workdir)
-        print(f"stopped {number} processes" if number else f"nothing runs in {str(args.workdir)!r}")
-        return
-    runs = read_runs(args, base)
     check_folder(args.workdir, base)
-    show_plan(runs, args.workdir)
-    if args.dry_run:
+    if args.stop:
+        number = stop(args.workdir) + cancel(args.workdir)
+        print(f"stopped {number} processes and jobs" if number else f"nothing runs in {str(args.workdir)!r}")
         return
-    executor = Local(find_slots(args.devices_per_run, args.processes))
+    if args.dry_run:
+        sweep(args, base)
+        return
     with working_on(args.workdir, base):
-        todo = left(args.workdir, runs, args.retry)
-        view = View(args.workdir, len(todo), best_metric(runs[0].config))
+        queue, number, metric = sweep(args, base)
+        executor = build_executor(args)
+        view = View(args.workdir, number, metric)
         try:
             with contextlib.closing(view):
-                drive(args.workdir, base, Listed(todo), executor, view, retry=args.retry)
+                drive(args.workdir, base, queue, executor, view, retry=args.retry)
         finally:
-            print(write_report(args.workdir))
+            print(write_report(args.workdir, metric=args.metric))
 
 
 if __name__ == "__main__":

@@ -87,6 +87,17 @@ class Attempt:
         record(self.folder, end | ({"pruned": True} if self._pruned and code == STOPPED else {}))
         return code
 
+    def running(self) -> bool:
+        """Return whether the process of the run is alive."""
+        if self._process is None:
+            return False
+        with (self.folder / "lock").open("a") as lock:
+            return not _taken(lock)
+
+    def fresh(self) -> "Attempt":
+        """Return another attempt at the same run, for another process."""
+        return Attempt(self.folder.absolute(), self._command, retry=self._retry)
+
     def stop(self, *, pruned: bool = False) -> None:
         """Ask the run to save its state and end, for good if it is `pruned`."""
         if self._stop:

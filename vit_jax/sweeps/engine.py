@@ -13,6 +13,7 @@ from vit_jax.sweeps.table import read_runs, write_table
 from vit_jax.sweeps.view import View
 
 TICK = 0.2  # seconds
+LOOK_EVERY = 2.0  # seconds between looks at how the runs do
 TABLE_EVERY = 30.0  # seconds
 
 
@@ -22,8 +23,8 @@ class Queue(Protocol):
     def take(self) -> Run | None:
         """Return the next run, or None if there is none now."""
 
-    def ended(self, run: Run, code: int) -> None:
-        """Take note of how a run ended."""
+    def ended(self, run: Run, code: int, pruned: bool) -> None:
+        """Take note of how a run ended: its exit code, and whether it was stopped as unpromising."""
 
     def unpromising(self, run: Run) -> bool:
         """Return whether a running run should be stopped, as others do better."""
@@ -38,7 +39,7 @@ class Listed:
     def take(self) -> Run | None:
         return self._runs.popleft() if self._runs else None
 
-    def ended(self, run: Run, code: int) -> None:
+    def ended(self, run: Run, code: int, pruned: bool) -> None:
         pass
 
     def unpromising(self, run: Run) -> bool:
@@ -50,9 +51,11 @@ class Executor(Protocol):
 
     Attributes:
         room: number of attempts at once.
+        waits: whether it ends with this process, which must then wait until the runs have saved their states.
     """
 
     room: int
+    waits: bool
 
     def start(self, attempts: list[Attempt]) -> list[Any]:
         """Start attempts, and return for each what has `done()` and, as its `result()`, the exit code."""
@@ -74,7 +77,7 @@ def drive(folder: Path, base: Base, queue: Queue, executor: Executor, view: View
     asked = []
     before = {number: signal.signal(number, lambda number, _: asked.append(number)) for number in _SIGNALS}
     active: dict[Any, tuple[Run, Attempt]] = {}
-    written = time.monotonic()
+    written = next_look = time.monotonic()
     try:
         while True:
             started = []
@@ -85,11 +88,15 @@ def drive(folder: Path, base: Base, queue: Queue, executor: Executor, view: View
             active |= zip(executor.start([attempt for _, attempt in started]), started, strict=True)
             if not active:
                 break
+            if asked and not executor.waits:
+                break
             time.sleep(TICK)
+            look = time.monotonic() >= next_look
+            next_look = time.monotonic() + LOOK_EVERY if look else next_look
             for run, attempt in active.values():
                 if asked:
                     attempt.stop()
-                elif queue.unpromising(run):
+                elif look and queue.unpromising(run):
                     attempt.stop(pruned=True)
             for handle in [handle for handle in active if handle.done()]:
                 run, _ = active.pop(handle)
@@ -97,7 +104,7 @@ def drive(folder: Path, base: Base, queue: Queue, executor: Executor, view: View
                 *_, event = attempts(folder / run.name) or [{}]
                 view.ended(run.name, code, event)
                 if code is not None:
-                    queue.ended(run, code)
+                    queue.ended(run, code, bool(event.get("pruned")))
             view.refresh([run.name for run, _ in active.values()])
             if time.monotonic() - written > TABLE_EVERY:
                 write_table(folder, read_runs([folder]))
@@ -106,7 +113,8 @@ def drive(folder: Path, base: Base, queue: Queue, executor: Executor, view: View
         for number, handler in before.items():
             signal.signal(number, handler)
     if asked:
-        raise Stop(STOPPED, f"{signal.Signals(asked[0]).name}: stopped; run the same command again to continue")
+        what = "stopped" if executor.waits else "the jobs go on, and --stop cancels them"
+        raise Stop(STOPPED, f"{signal.Signals(asked[0]).name}: {what}; run the same command again to continue")
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

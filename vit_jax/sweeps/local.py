@@ -16,7 +16,9 @@ _VISIBLE = {"gpu": "CUDA_VISIBLE_DEVICES", "cuda": "CUDA_VISIBLE_DEVICES", "rocm
 
 
 class Local:
-    """Starts attempts in the slots of this machine, and the others when a slot is free."""
+    """Starts attempts in the slots of this machine."""
+
+    waits = True
 
     def __init__(self, slots: list[Slot]):
         self.room = len(slots)

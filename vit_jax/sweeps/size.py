@@ -10,7 +10,8 @@ import jax
 from vit_jax import data, tree
 from vit_jax.cluster.sharding import make_mesh, shard_bytes
 from vit_jax.config import Config, MeshShape, make_plan
-from vit_jax.errors import InputError
+from vit_jax.errors import InputError, nearest
+from vit_jax.evaluators import Evaluators, Subject
 from vit_jax.experiment import batch_shapes, build_experiment
 from vit_jax.preflight.flops import count_flops
 from vit_jax.sweeps.plan import Run
@@ -60,6 +61,18 @@ def measure(runs: list[Run], folder: Path) -> list[Size]:
         except InputError as error:
             sizes.append(Size(error=str(error)))
     return sizes
+
+
+def check_metric(run: Run, metric: str) -> None:
+    """Raise an `InputError` if a run would not write a metric of its evaluations."""
+    jax.config.update("jax_platforms", "cpu")
+    mesh = make_mesh(MeshShape(), jax.devices()[:1])
+    config, examples, classes = _opened(dataclasses.replace(run.config, mesh=MeshShape()), {})
+    experiment = build_experiment(config, mesh, len(classes), examples)
+    subject = Subject(experiment.graph, experiment.task, config, label_names=classes, mesh=mesh)
+    names = Evaluators(subject).metrics
+    if metric not in names:
+        raise InputError(f"--metric={metric}: is not a metric of these runs; {nearest(metric, names)}")
 
 
 def _opened(config: Config, opened: dict[str, tuple]) -> tuple[Config, int, tuple[str, ...]]:

@@ -73,10 +73,10 @@ def grid(values: dict[str, list[str]]) -> Iterator[Overrides]:
         yield dict(zip(values, combination, strict=True))
 
 
-def drawn(space: dict[str, Distribution], number: int) -> Iterator[Overrides]:
+def drawn(space: dict[str, Distribution], number: int, seed: int) -> Iterator[Overrides]:
     """Yield so many draws; draw i is the same whatever the number, so that a larger one adds to a smaller."""
     for i in range(number):
-        rng = np.random.default_rng(i)
+        rng = np.random.default_rng((seed, i))
         yield {key: distribution.draw(rng) for key, distribution in space.items()}
 
 

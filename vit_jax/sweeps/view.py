@@ -83,14 +83,21 @@ class View:
 
 def last_record(folder: Path) -> dict[str, Any]:
     """Return each metric of a run as it was written last; empty if there are none yet."""
+    record = {}
+    for each in read_records(folder, last=20_000):
+        record |= each
+    return record
+
+
+def read_records(folder: Path, last: int | None = None) -> list[dict[str, Any]]:
+    """Return the records of a run's metrics so far, or those in so many last bytes of them."""
     path = folder / "metrics.jsonl"
     try:
-        with path.open("rb") as lines:
-            lines.seek(max(path.stat().st_size - 20_000, 0))
-            _, *rest = (b"\n" + lines.read() if lines.tell() == 0 else lines.read()).split(b"\n")
+        with path.open("rb") as file:
+            start = 0 if last is None else max(path.stat().st_size - last, 0)
+            file.seek(start)
+            lines = file.read().split(b"\n")
     except OSError:
-        return {}
-    record = {}
-    for line in rest[:-1]:
-        record |= json.loads(line)
-    return record
+        return []
+    # The last may be half written, and the first cut off.
+    return [json.loads(line) for line in lines[bool(start) : -1]]
