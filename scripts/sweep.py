@@ -16,7 +16,7 @@ from pathlib import Path
 
 from vit_jax.config.coerce import literal
 from vit_jax.config.files import load_sweep, parse_overrides
-from vit_jax.errors import InputError, Parser, run_command
+from vit_jax.errors import RUNS_FAILED, InputError, Parser, Stop, run_command
 from vit_jax.sweeps.cluster import Cluster, cancel
 from vit_jax.sweeps.engine import Executor, Listed, Queue, drive, left
 from vit_jax.sweeps.folder import check_folder, stop, working_on
@@ -146,12 +146,16 @@ def main(argv: list[str] | None = None) -> None:
     with working_on(args.workdir, base):
         queue, number, metric = sweep(args, base)
         executor = build_executor(args)
-        view = View(args.workdir, number, metric)
         try:
-            with contextlib.closing(view):
+            with contextlib.closing(View(args.workdir, number, metric)) as view:
                 drive(args.workdir, base, queue, executor, view, retry=args.retry)
-        finally:
-            print(write_report(args.workdir, metric=args.metric))
+        except Stop:
+            with contextlib.suppress(InputError):  # There may be nothing to report yet.
+                write_report(args.workdir, metric=args.metric)
+            raise
+        print(write_report(args.workdir, metric=args.metric))
+        if view.failed:
+            raise Stop(RUNS_FAILED, f"{len(view.failed)} runs failed, see their log.txt: {', '.join(view.failed)}")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import NoReturn
 FAILED = 1  # Not a user error; prints a traceback.
 INPUT = 2
 BAD_PICTURES = 3  # All that could be read is done.
+RUNS_FAILED = 4  # Some runs of a sweep; all others are done.
 STOPPED = 75  # By SIGTERM or SIGUSR1, with the state saved: run the same command again. EX_TEMPFAIL in sysexits.h.
 NOT_FINITE = 76
 PEER_DIED = 77

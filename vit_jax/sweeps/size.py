@@ -17,7 +17,7 @@ from vit_jax.preflight.flops import count_flops
 from vit_jax.sweeps.plan import Run
 from vit_jax.weights.initialise import start_from
 
-BUDGET = 5.0  # seconds that tracing different models may take
+BUDGET = 4.0  # seconds of the CPU that tracing different models may take
 
 
 class Size(NamedTuple):
@@ -47,7 +47,7 @@ def measure(runs: list[Run], folder: Path) -> list[Size]:
     """
     jax.config.update("jax_platforms", "cpu")  # This process computes nothing, and the devices are for the runs.
     mesh = make_mesh(MeshShape(), jax.devices()[:1])
-    opened, traced, sizes, end = {}, {}, [], time.monotonic() + BUDGET
+    opened, traced, sizes, end = {}, {}, [], time.process_time() + BUDGET
     for run in runs:
         try:
             config, examples, classes = _opened(run.config, opened)
@@ -55,7 +55,7 @@ def measure(runs: list[Run], folder: Path) -> list[Size]:
             key = _program(config, len(classes))
             if key not in traced:
                 traced[key] = (
-                    _traced(config, classes, examples, mesh, folder / run.name) if time.monotonic() < end else Size()
+                    _traced(config, classes, examples, mesh, folder / run.name) if time.process_time() < end else Size()
                 )
             sizes.append(traced[key]._replace(steps=steps))
         except InputError as error:

@@ -13,12 +13,17 @@ SHOWN = 30  # running runs
 
 
 class View:
-    """Shows the running runs with their progress, and a line for each that ends."""
+    """Shows the running runs with their progress, and a line for each that ends.
+
+    Attributes:
+        failed: names of the runs that failed.
+    """
 
     def __init__(self, folder: Path, total: int | None, metric: str | None):
         """Show a sweep of `total` runs that are not done yet, or of as many as a search will make."""
         self._folder, self._total, self._metric = folder, total, metric
-        self._ended = self._failed = 0
+        self.failed = []
+        self._ended = 0
         self._next = 0.0
         self._live = None
         if sys.stdout.isatty():
@@ -45,7 +50,7 @@ class View:
             return
         stopped = code == STOPPED and not event.get("pruned")
         self._ended += not stopped
-        self._failed += code not in (0, STOPPED)
+        self.failed += [name] if code not in (0, STOPPED) else []
         record = last_record(self._folder / name)
         found = f"  {self._metric} {record[self._metric]:.4f}" if record.get(self._metric) is not None else ""
         seconds = f"  {event['seconds']:.0f} s" if event.get("seconds") else ""
@@ -63,7 +68,7 @@ class View:
         self._next = time.monotonic() + EVERY
         of = f" of {self._total}" if self._total is not None else ""
         table = Table(
-            title=f"{self._ended}{of} ended, {self._failed} failed, {len(running)} running", title_justify="left"
+            title=f"{self._ended}{of} ended, {len(self.failed)} failed, {len(running)} running", title_justify="left"
         )
         for column in ("run", "step", "train/loss", self._metric or "metric", "minutes"):
             table.add_column(column, justify="left" if column == "run" else "right", overflow="fold")
