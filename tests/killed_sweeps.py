@@ -37,19 +37,19 @@ def sweep():
 class Sweep:
     """The command, with the small experiment of the tests, so many times."""
 
-    def __init__(self, folder: Path, name: str, number: int, *options: str):
+    def __init__(self, folder: Path, name: str, number: int, *options: str, environment: dict[str, str] | None = None):
         (folder / "tiny.py").write_text(FILE + SWEEP.format(number=number))
         self.folder, self.output = folder / name, folder / f"{name}.txt"
         self.command = [sys.executable, "scripts/sweep.py", str(folder / "tiny.py"), f"--workdir={self.folder}"]
         self.command += options
         self.process = None
+        # Without the tests' simulated devices: one device for each run.
+        self.environment = dict(environment or os.environ) | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
 
     def start(self) -> None:
         """Start the command, or start it again."""
-        # Without the tests' simulated devices: one device for each run.
-        environment = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
         with self.output.open("a") as stream:
-            self.process = subprocess.Popen(self.command, cwd=ROOT, stdout=stream, stderr=stream, env=environment)
+            self.process = subprocess.Popen(self.command, cwd=ROOT, stdout=stream, stderr=stream, env=self.environment)
 
     def finish(self) -> int:
         """Wait for the end, after a start if there was none, and return the exit code."""

@@ -20,7 +20,7 @@ def test_a_sweep_that_is_killed_repeats_nothing(tmp_path):
     assert sweep.finish() in (0, RUNS_FAILED), sweep.output.read_text()
     check(sweep, killed)
     (bad,) = (path for name, path in sweep.runs().items() if BAD in name)
-    assert attempts(bad)[-1]["lines"] == ["error: image size 8x8 is not divisible by the patch size 3"]
+    assert attempts(bad)[-1]["lines"] == ["error: image size 8x8 is not divisible by the patch size 3 of model 'Ti/3'"]
     table = (sweep.folder / "results.csv").read_text()
     assert table.count("\n") == 5
     assert "not divisible by the patch size 3" in table
