@@ -111,7 +111,7 @@ class Search:
         for step, value in sorted(new.items()):
             trial.report(value, step)
             self._reported[run.name] = step
-        return bool(new) and trial.should_prune()
+        return bool(new and trial.should_prune())
 
     def _values(self, run: Run) -> dict[int, float]:
         records = read_records(self._folder / run.name)
