@@ -19,7 +19,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from vit_jax import data, tree
-from vit_jax.cache import keep_compiled
+from vit_jax.cache import compile_once, keep_compiled
 from vit_jax.card import write_card
 from vit_jax.cluster.preemption import Preemption
 from vit_jax.cluster.processes import joined, topology
@@ -109,13 +109,15 @@ def train(config: Config, workdir: Path, preemption: Preemption) -> None:
     # The loop. At step k, k updates are done; everything due at a step is done before the next one.
     clock = Clock(config.batch, 0.0 if writer is None else writer.spent)
     skipped = SkippedUpdates(config.max_skipped, int(state.skipped))
+    train_step = compile_once(traced.lower(), say) if first < plan.total else None
+    numbers = jax.device_put(experiment.numbers, state.step.sharding)
     batches = data.train_batches(source, config, rows, first, plan.total, bad, task.columns)
     batches = clock.waiting(batches)
     replaced = [] if logged else [np.array(saved["data/bad"])]
     stop = not_finite = 0
     for step, batch in enumerate(ahead(map(place, batches)), start=first + 1):
         replaced.append(batch.pop("replaced"))
-        state, step_metrics = experiment.train_step(state, batch, experiment.numbers)
+        state, step_metrics = train_step(state, batch, numbers)
         if step == first + 1:
             jax.block_until_ready(state)
             clock.start(step)  # Throughput excludes compilation.
