@@ -18,14 +18,14 @@ from vit_jax.sweeps.attempt import attempts
 STEPS = 400
 
 
-def preempt_one(slurm: Slurm, sweep: Sweep) -> str:
-    """Run a job of higher priority while two runs are in mid-training, and return the run that gave way."""
+def preempt_one(slurm: Slurm, sweep: Sweep, killed: str) -> str:
+    """Run a job of higher priority while both nodes train, and return the run that gave way."""
 
     def training() -> list[str]:
         found = {name: ([{"step": 0}, *records(path)][-1])["step"] for name, path in sweep.runs().items()}
-        return [name for name, step in found.items() if 0 < step < STEPS // 2]
+        return [name for name, step in found.items() if 0 < step < STEPS // 2 and name != killed]
 
-    wait_until(training)
+    wait_until(lambda: len(training()) == 2)
     slurm.ask("sbatch", "--parsable", "--partition=high", "--ntasks=1", "-o/dev/null", "--wrap=sleep 5")
 
     def stopped() -> list[str]:
@@ -46,7 +46,7 @@ def main() -> None:
         sweep = Sweep(Path(scratch), "cluster", 12, *cluster, environment=slurm.environment)
         sweep.start()
         killed = kill_run(sweep, 1)
-        preempted = preempt_one(slurm, sweep)
+        preempted = preempt_one(slurm, sweep, killed)
         print(f"killed {killed}, preempted {preempted}", flush=True)
         # The command is killed too; the jobs go on, and it finds them again.
         sweep.kill()
@@ -58,7 +58,7 @@ def main() -> None:
         assert codes.pop(killed) == -signal.SIGKILL
         assert codes.pop(next(name for name in codes if BAD in name)) == 2
         assert set(codes.values()) == {0}
-        whole = Sweep(Path(scratch), "whole", 12, "--processes=2", steps, "--config.save_every=50st")
+        whole = Sweep(Path(scratch), "whole", 12, "--processes=1", steps, "--config.save_every=50st")
         whole.finish()
         for name in codes:
             assert times_trained(sweep.folder / name) == 1 + (name == preempted), name
