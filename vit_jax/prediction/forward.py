@@ -16,6 +16,7 @@ from vit_jax.cluster.sharding import make_mesh
 from vit_jax.config import MeshShape
 from vit_jax.data.pipeline import ahead
 from vit_jax.errors import InputError
+from vit_jax.inside.distance import attention_distance
 from vit_jax.models.activations import check_names
 from vit_jax.models.position import num_prefix
 from vit_jax.prediction.listing import Asked
@@ -33,12 +34,14 @@ class Wanted(NamedTuple):
         layer: the activation that its features are, or None.
         attention: whether its attention is rolled out.
         flip: whether its probabilities are the mean of its own and those of its mirror image.
+        distance: whether it is measured how far each head attends.
     """
 
     top: int = 5
     layer: str | None = None
     attention: bool = False
     flip: bool = False
+    distance: bool = False
 
 
 class Row(NamedTuple):
@@ -59,8 +62,9 @@ class Predictions(NamedTuple):
 
     Attributes:
         top: number of classes of each row that could be read.
-        images: as the model saw them; as `features` and `attention`, which may be None, of no use where a row has an
-            error.
+        images: as the model saw them; as `features`, `attention` and `distances`, which may be None, of no use where a
+            row has an error.
+        distances: of every block and head, in pixels, see `vit_jax.inside.distance`.
     """
 
     rows: list[Row]
@@ -68,6 +72,7 @@ class Predictions(NamedTuple):
     images: UInt8[np.ndarray, "batch height width channels"]
     features: Float[np.ndarray, "batch dim"] | None
     attention: Float[np.ndarray, "batch rows columns"] | None
+    distances: Float[np.ndarray, "batch depth heads"] | None = None
 
 
 Outputs = dict[str, jax.Array]
@@ -108,7 +113,7 @@ def make_forward(opened: Opened, wanted: Wanted) -> Forward:
     """Return the function that maps uint8 pictures, equally many for each local device, to what is wanted of them."""
     model = opened.model
     task = build_task(opened.config, model.num_classes)
-    attention = attention_names(model) if wanted.attention else []
+    attention = attention_names(model) if wanted.attention or wanted.distance else []
     if wanted.layer is not None:
         _check_layer(wanted.layer, model)
     layers = [wanted.layer] if wanted.layer else []
@@ -127,8 +132,12 @@ def make_forward(opened: Opened, wanted: Wanted) -> Forward:
         outputs = {"labels": labels, "probabilities": best}
         if layers:
             outputs["features"] = _mean_over_patches(found[wanted.layer], wanted.layer, model)
-        if attention:
-            outputs["attention"] = rollout([found[name] for name in attention], model, images.shape[1:3])
+        weights = [found[name] for name in attention]
+        if wanted.attention:
+            outputs["attention"] = rollout(weights, model, images.shape[1:3])
+        if wanted.distance:
+            grid, patch = model.grid(images.shape[1:3]), model.config.patch
+            outputs["distances"] = jnp.stack([attention_distance(each, grid, patch) for each in weights], axis=1)
         return outputs
 
     return lambda images: forward(params, jax.device_put(images, NamedSharding(mesh, P("data"))))
@@ -157,4 +166,4 @@ def _collect(pictures: Pictures, outputs: Outputs, label_names: tuple[str, ...] 
         classes = () if error is not None else tuple(zip(map(str, names), probabilities, strict=True))
         rows.append(Row(path, classes, error))
     top = found["labels"].shape[1]
-    return Predictions(rows, top, pictures.images[:number], found.get("features"), found.get("attention"))
+    return Predictions(rows, top, pictures.images[:number], *map(found.get, ("features", "attention", "distances")))

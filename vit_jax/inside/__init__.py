@@ -1,0 +1,1 @@
+"""What a model has learned: filters of its first layer, position embeddings, how far its heads attend."""
