@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from vit_jax.errors import InputError
-from vit_jax.sweeps.table import Row, differing, lower, metric_names
+from vit_jax.sweeps.table import ASIDE, Row, differing, lower, metric_names
 
 
 class Group(NamedTuple):
@@ -45,10 +45,10 @@ def groups(rows: Sequence[Row]) -> list[Group]:
 
 
 def selected(rows: Sequence[Row], metric: str | None = None) -> Group | None:
-    """Return the group with the best mean of a metric over its seeds; None if no run is done.
+    """Return the group with the best mean of a metric over its seeds; None if no run that is done has it.
 
     Raises:
-        InputError: no run has the metric.
+        InputError: as for `chosen_metric`.
     """
     metric = chosen_metric(rows, metric)
     means = [(group, group.mean(metric)) for group in groups(rows)]
@@ -60,15 +60,17 @@ def chosen_metric(rows: Sequence[Row], metric: str | None) -> str:
     """Return the metric to compare runs by, the one they select their best checkpoint by if none is asked for.
 
     Raises:
-        InputError: no run has it, or it is of the test split.
+        InputError: no run has the one that is asked for, or it is of the test split.
     """
     own = [row.metric for row in rows if row.metric is not None]
-    if metric is None:
-        return max(dict.fromkeys(own), key=own.count, default="train/loss")
+    default = max(dict.fromkeys(own), key=own.count, default="train/loss")
+    if metric in (None, default):
+        return default
     there = metric_names(rows)
     if metric.removeprefix("best ").startswith("test/"):
         raise InputError(f"metric {metric!r}: runs are not selected by their test split")
     if metric not in there:
-        have = f"they have {', '.join(map(repr, there))}" if there else "they have none yet"
+        useful = [name for name in there if not name.startswith("test/") and not name.endswith(ASIDE)]
+        have = f"they have {', '.join(map(repr, useful))}" if useful else "they have none yet"
         raise InputError(f"metric {metric!r}: no run has it; {have}")
     return metric

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from vit_jax.errors import InputError, Parser, run_command
 from vit_jax.sweeps.groups import chosen_metric, groups, selected
 from vit_jax.sweeps.report_data import label, page_data
-from vit_jax.sweeps.table import STATUSES, Row, differing, metric_names, read_runs, write_table
+from vit_jax.sweeps.table import STATUSES, Row, differing, lower, metric_names, read_runs, write_table
 from vit_jax.weights.files import replacing
 
 PAGE = Path(__file__).with_name("page")
@@ -39,10 +39,11 @@ def write_report(folders: Path | Sequence[Path], out: Path | None = None, metric
     out = folders[0] / "report.html" if out is None else out
     rows = read_runs(folders)
     title = ", ".join(dict.fromkeys(folder.resolve().name for folder in folders))
-    page = render(rows, chosen_metric(rows, metric), title, out.parent)
+    metric = chosen_metric(rows, metric)
     write_table(out.parent, rows)
+    page = render(rows, metric, title, out.parent)
     with replacing(out) as part:
-        part.write_text(page, encoding="utf-8")
+        part.write_text(page, encoding="utf-8", errors="replace")
     return f"{counted(rows)}; see {out}, and {out.with_name('results.csv')} for the table"
 
 
@@ -53,7 +54,7 @@ def render(rows: Sequence[Row], metric: str, title: str, folder: Path) -> str:
         InputError: plotly is missing.
     """
     if importlib.util.find_spec("plotly") is None:
-        raise InputError("the report needs plotly: pip install 'vit_jax[sweeps]'")
+        raise InputError("the page of a report needs plotly: pip install 'vit_jax[sweeps]'")
     from plotly.offline import get_plotlyjs
 
     environment = jinja2.Environment(
@@ -64,6 +65,7 @@ def render(rows: Sequence[Row], metric: str, title: str, folder: Path) -> str:
         title=title,
         summary=_summary(rows),
         metric=metric,
+        lower=lower(metric),
         selected=_selected(rows, metric),
         failed=[row for row in rows if row.status == "failed"],
         style=Markup((PAGE / "page.css").read_text()),

@@ -67,7 +67,7 @@ def page_data(rows: Sequence[Row], metric: str, folder: Path) -> dict[str, Any]:
         "groups": [
             {
                 "label": label(group.values),
-                "values": [group.values.get(key) for key in keys],
+                "values": [_plain(group.values.get(key)) for key in keys],
                 "places": [place(axes[key], group.values.get(key)) for key in keys],
                 "runs": [number_of[id(row)] for row in group.rows],
                 "done": len(group.numbers(metric)),
@@ -89,7 +89,7 @@ def axis(values: list[Any]) -> dict[str, Any]:
     or some are 0 and the others span a decade; categories lie at 0, 1, ... in their natural order.
     """
     distinct = {json.dumps(value): value for value in values}
-    numbers = [value for value in distinct.values() if isinstance(value, (int, float)) and not isinstance(value, bool)]
+    numbers = [value for value in distinct.values() if _is_number(value)]
     positive = sorted(value for value in numbers if value > 0)
     wide = bool(positive) and positive[-1] / positive[0] >= DECADE
     if len(numbers) < len(distinct) or (wide and len(positive) < len(numbers) and len(numbers) <= TICKS):
@@ -100,15 +100,16 @@ def axis(values: list[Any]) -> dict[str, Any]:
         return {"scale": scale, "ticks": [[value, text(value)] for value in sorted(numbers)]}
     if scale == "linear":
         return {"scale": scale, "ticks": None}
-    low, high = (math.log10(positive[i]) for i in (0, -1))
-    return {"scale": scale, "ticks": [[10.0**n, f"{10.0**n:g}"] for n in range(math.ceil(low), math.floor(high) + 1)]}
+    powers = range(math.floor(math.log10(positive[0])), math.ceil(math.log10(positive[-1])) + 1)
+    ticks = [factor * 10.0**power for power in powers for factor in ((1,) if len(powers) > 3 else (1, 2, 5))]
+    return {"scale": scale, "ticks": [[tick, text(tick)] for tick in ticks if positive[0] <= tick <= positive[-1]]}
 
 
 def place(along: dict[str, Any], value: Any) -> float | int | None:
     """Return where a value lies on an axis; None if nowhere, as a run that never started may have it."""
     if along["scale"] == "category":
         return next((i for i, tick in along["ticks"] if tick == text(value)), None)
-    return value if isinstance(value, (int, float)) else None
+    return value if _is_number(value) else None
 
 
 def banded(values: list[Any]) -> tuple[list[str], list[int]]:
@@ -117,7 +118,7 @@ def banded(values: list[Any]) -> tuple[list[str], list[int]]:
     if len(distinct) <= BANDS:
         labels = [text(value) for value in distinct]
         return labels, [labels.index(text(value)) for value in values]
-    if all(isinstance(value, (int, float)) for value in distinct):
+    if all(map(_is_number, distinct)):
         starts = [distinct[len(distinct) * i // BANDS] for i in range(BANDS)]
         ends = [distinct[len(distinct) * (i + 1) // BANDS - 1] for i in range(BANDS)]
         labels = [f"{low:.3g} to {high:.3g}" for low, high in zip(starts, ends, strict=True)]
@@ -129,12 +130,13 @@ def banded(values: list[Any]) -> tuple[list[str], list[int]]:
 def lines(together: list[Group], key: str, along: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the groups that differ only in `key`, in the order of its values, with the values of their other keys."""
     found: dict[str, list[int]] = {}
-    for i, group in enumerate(together):
-        if place(along, group.values.get(key)) is not None:
-            found.setdefault(label({k: v for k, v in group.values.items() if k != key}), []).append(i)
+    others = [{k: v for k, v in group.values.items() if k != key} for group in together]
+    for i in sorted(range(len(together)), key=lambda i: [_natural(value) for value in others[i].values()]):
+        if place(along, together[i].values.get(key)) is not None:
+            found.setdefault(label(others[i]), []).append(i)
     return [
-        {"label": others, "groups": sorted(numbers, key=lambda i: place(along, together[i].values.get(key)))}
-        for others, numbers in found.items()
+        {"label": name, "groups": sorted(numbers, key=lambda i: place(along, together[i].values.get(key)))}
+        for name, numbers in found.items()
     ]
 
 
@@ -204,8 +206,15 @@ def _columns(rows: Sequence[Row], keys: list[str], metric: str) -> list[dict[str
 
 
 def _cell(row: Row, name: str) -> Any:
-    value = row.config[name] if name in row.config else (row.metrics | row.counts).get(name)
-    return value if value is None or isinstance(value, (str, int, float)) else text(value)
+    return _plain(row.config[name] if name in row.config else (row.metrics | row.counts).get(name))
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, (str, bool)) or _is_number(value) else text(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_curve(name: str) -> bool:

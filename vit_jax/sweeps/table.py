@@ -85,7 +85,7 @@ def read_runs(folders: Sequence[Path]) -> list[Row]:
     if len(set(names)) < len(names):
         common = os.path.commonpath(directories)
         names = [os.path.relpath(path, common) for path in directories]
-    return [_read(path, name) for path, name in zip(directories, names, strict=True)]
+    return [_read(path, _printable(name)) for path, name in zip(directories, names, strict=True)]
 
 
 def differing(rows: Sequence[Row]) -> list[str]:
@@ -129,7 +129,7 @@ def write_table(folder: Path, rows: Sequence[Row]) -> None:
     columns |= {key: _column([row.config.get(key) for row in rows]) for key in differing(rows)}
     columns |= {name: _column([row.metrics.get(name) for row in rows]) for name in metric_names(rows)}
     columns |= {name: pa.array([row.counts[name] for row in rows], kind) for name, kind in COUNTS.items()}
-    columns["directory"] = pa.array([os.path.relpath(row.directory, folder) for row in rows])
+    columns["directory"] = pa.array([_printable(os.path.relpath(row.directory, folder)) for row in rows])
     table = pa.table(columns)
     with replacing(folder / "results.parquet") as part:
         pa.parquet.write_table(table, part)
@@ -142,7 +142,13 @@ def _column(values: list[Any]) -> pa.Array:
     for kinds, kind in (((bool,), pa.bool_()), ((int,), pa.int64()), ((int, float), pa.float64())):
         if present and all(isinstance(value, kinds) and (kind == pa.bool_() or value is not True) for value in present):
             return pa.array([float(v) if kind == pa.float64() and v is not None else v for v in values], kind)
-    return pa.array([v if v is None or isinstance(v, str) else json.dumps(v) for v in values], pa.string())
+    texts = [v if v is None or isinstance(v, str) else json.dumps(v) for v in values]
+    return pa.array([None if text is None else _printable(text) for text in texts], pa.string())
+
+
+def _printable(text: str) -> str:
+    # A file's name may be no Unicode, but tables and pages are.
+    return text.encode("utf-8", "replace").decode()
 
 
 def _runs_in(folder: Path) -> list[Path]:
@@ -167,18 +173,22 @@ def _read(folder: Path, name: str) -> Row:
     step = max((record["step"] for record in records), default=None)
     size = run.get("size", {})
     status = _status(events, _complete(folder, config, size, records))
-    ends = [event for event in events if event["event"] == "end"]
-    lines = [] if status == "done" else (ends[-1].get("lines") if ends else None) or last_lines(folder)
-    code = ends[-1]["exit"] if events and events[-1]["event"] == "end" else None
+    *_, last = events or [{}]  # An attempt that runs now, or was killed with the sweep, has no "exit" and no "lines".
+    lines = [] if status == "done" else last.get("lines") or last_lines(folder)
     seconds = _largest(records, "train/seconds")
-    if seconds is None and ends:
-        seconds = sum(event["seconds"] or 0.0 for event in ends)
-    counts = {"step": step} | {key: size.get(key) for key in ("steps", "parameters")}
-    counts["flops"] = float(size["step_flops"] * step) if step is not None and "step_flops" in size else None
-    counts |= {"seconds": seconds, "device_seconds": None, "memory_gib": _largest(records, "train/memory_gib")}
-    if seconds is not None and "devices" in size:
-        counts["device_seconds"] = seconds * size["devices"]
-    counts |= {"exit": code, "error": _error(code, lines) if status == "failed" else None}
+    if seconds is None and (spent := [event["seconds"] for event in events if event.get("seconds") is not None]):
+        seconds = sum(spent)
+    counts = {
+        "step": step,
+        "steps": size.get("steps"),
+        "parameters": size.get("parameters"),
+        "flops": float(size["step_flops"] * step) if step is not None and "step_flops" in size else None,
+        "seconds": seconds,
+        "device_seconds": seconds * size["devices"] if seconds is not None and "devices" in size else None,
+        "memory_gib": _largest(records, "train/memory_gib"),
+        "exit": last.get("exit"),
+        "error": _error(last["exit"], lines) if status == "failed" else None,
+    }
     return Row(
         name,
         folder,
@@ -233,9 +243,10 @@ def _config(folder: Path, command: dict[str, Any], run: dict[str, Any]) -> tuple
 
 
 def _complete(folder: Path, config: dict[str, Any], size: dict[str, int], records: list[dict[str, Any]]) -> bool:
-    tested = config.get("data.test") is None or any(key.startswith("test/") for record in records for key in record)
+    *_, last = records or [{"step": -1}]
+    tested = config.get("data.test") is None or any(name.startswith("test/") for name in last)
     if "steps" in size:
-        return tested and bool(records) and records[-1]["step"] >= size["steps"]
+        return tested and last["step"] >= size["steps"]
     return tested and (folder / "README.md").exists()  # The card, written once training is done.
 
 

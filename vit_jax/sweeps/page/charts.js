@@ -3,7 +3,14 @@
 const ink = { dark: "#1c2530", soft: "#5b6773", line: "#d9dee4", mark: "#1f5fa8", strong: "#d1495b" };
 const distinctColors = ["#1f5fa8", "#d1495b", "#2a9d6f", "#e08a1e", "#7b4fa3", "#2f9fb3", "#8c5a3c", "#6b7280"];
 const orderedColors = ["#2a1066", "#5a189a", "#8a2a8c", "#b33a78", "#d1495b", "#e5693f", "#ee8f26", "#dba514"];
-const options = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+const options = {
+  responsive: true,
+  displaylogo: false,
+  displayModeBar: window.innerWidth < 640 ? false : "hover",
+  modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+  showSendToCloud: false, // Data stays in the page.
+  plotlyServerURL: "",
+};
 
 // Plotly reads some HTML in text.
 function escaped(text) {
@@ -24,6 +31,7 @@ function layout(x, y, more = {}) {
     hovermode: "closest",
     hoverlabel: { align: "left" },
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
+    modebar: { bgcolor: "rgba(255,255,255,0.85)", color: ink.soft, activecolor: ink.mark },
     showlegend: false,
     xaxis: { ...axis, ...x },
     yaxis: { ...axis, ...y },
@@ -59,7 +67,7 @@ function bars(groups) {
 }
 
 function metricAxis() {
-  return { title: { text: `${escaped(page.metric)} (${page.lower ? "lower" : "higher"} is better)` } };
+  return { title: { text: escaped(page.metric) } };
 }
 
 // Curves: a trace for each color, since plotly takes a second for hundreds of traces; gaps keep runs apart.
@@ -196,38 +204,61 @@ function together(lines) {
   return [all];
 }
 
-// All keys at once.
+// All keys at once: parallel axes, drawn as lines, since plotly's own need WebGL, which many a remote desktop lacks.
 
-function drawParallel() {
-  const groups = shownGroups();
-  const dimensions = page.keys.flatMap((key, k) => {
-    if (key.key === "seed") return [];
-    const logarithmic = key.scale === "log";
-    const at = (x) => (logarithmic && x !== null ? Math.log10(x) : x);
-    const all = page.groups.map((group) => at(group.places[k])).filter((x) => x !== null);
-    const dimension = { label: escaped(key.key), values: groups.map((group) => at(group.places[k])), range: spanOf(all) };
-    if (key.ticks) Object.assign(dimension, { tickvals: key.ticks.map(([x]) => at(x)), ticktext: key.ticks.map(([, text]) => escaped(text)) });
-    return [dimension];
+function parallelAxes() {
+  const axes = page.keys.flatMap((key, k) => {
+    const places = page.groups.filter((group) => group.mean !== null).map((group) => group.places[k]);
+    if (key.key === "seed" || new Set(places).size < 2) return [];
+    return [{ title: key.key, ...span(places, key.scale === "log"), ticks: key.ticks, of: (group) => group.places[k] }];
   });
-  const means = groups.map((group) => group.mean);
-  dimensions.push({ label: escaped(page.metric), values: means, range: spanOf(page.groups.map((g) => g.mean).filter((x) => x !== null)) });
-  const narrow = document.getElementById("parallel-chart");
-  narrow.style.minWidth = `${dimensions.length * 105}px`;
-  const colorscale = orderedColors.map((color, i) => [i / (orderedColors.length - 1), color]);
-  const trace = {
-    type: "parcoords",
-    dimensions,
-    line: { color: means, colorscale, reversescale: page.lower, showscale: false },
-    labelfont: { size: 12 },
-    tickfont: { size: 11 },
-    unselected: { line: { color: "#cbd2d9", opacity: 0.4 } },
-  };
-  return draw("parallel-chart", [trace], layout({}, {}, { margin: { l: 60, r: 60, t: 48, b: 24 } }));
+  const means = page.groups.map((group) => group.mean);
+  return [...axes, { title: page.metric, ...span(means, false), ticks: null, of: (group) => group.mean }];
 }
 
-function spanOf(values) {
-  const [low, high] = [Math.min(...values), Math.max(...values)];
-  return low < high ? [low, high] : [low - 1, high + 1];
+// Where values lie on an axis of length 1.
+function span(values, logarithmic) {
+  const scaled = (x) => (logarithmic ? Math.log10(x) : x);
+  const known = values.filter((x) => x !== null).map(scaled);
+  const [low, high] = [Math.min(...known), Math.max(...known)];
+  return { low, high, at: (x) => (x === null ? null : low < high ? (scaled(x) - low) / (high - low) : 0.5) };
+}
+
+function ticksOf(axis) {
+  const even = [0, 0.25, 0.5, 0.75, 1].map((part) => axis.low + part * (axis.high - axis.low));
+  const ticks = axis.ticks || even.map((value) => [value, String(Number(value.toPrecision(3)))]);
+  const every = Math.ceil(ticks.length / 12);
+  return ticks.filter((_, i) => i % every === 0);
+}
+
+function drawParallel() {
+  const axes = parallelAxes();
+  document.getElementById("parallel-chart").style.minWidth = `${axes.length * 90}px`;
+  const { at } = axes[axes.length - 1];
+  const traces = orderedColors.map((color) => ({
+    type: "scatter", mode: "lines", x: [], y: [], text: [], hovertemplate: "%{text}<extra></extra>", line: { color, width: 1.2 }, opacity: 0.75,
+  }));
+  const chosen = { ...traces[0], x: [], y: [], text: [], line: { color: ink.dark, width: 3 }, opacity: 1 };
+  for (const group of shownGroups()) {
+    const good = page.lower ? 1 - at(group.mean) : at(group.mean);
+    const trace = group === best ? chosen : traces[Math.min(Math.floor(good * traces.length), traces.length - 1)];
+    trace.x.push(...axes.keys(), null);
+    trace.y.push(...axes.map((axis) => axis.at(axis.of(group))), null);
+    trace.text.push(...axes.map(() => hoverOf(group)), "");
+  }
+  const labels = axes.flatMap((axis, i) => ticksOf(axis).map(([value, text]) => ({
+    x: i, y: axis.at(value), text: escaped(text), xanchor: "right", xshift: -4, showarrow: false, font: { size: 11 }, bgcolor: "rgba(255,255,255,0.75)", borderpad: 1,
+  })));
+  const form = layout(
+    { side: "top", tickvals: [...axes.keys()], ticktext: axes.map((axis) => escaped(axis.title)), range: [-0.4, axes.length - 0.7], showgrid: false, showline: false, fixedrange: true },
+    { visible: false, range: [-0.05, 1.05], fixedrange: true },
+    {
+      annotations: labels,
+      shapes: [...axes.keys()].map((i) => ({ type: "line", x0: i, x1: i, y0: 0, y1: 1, layer: "below", line: { color: ink.soft, width: 1 } })),
+      margin: { l: 12, r: 12, t: 36, b: 12 },
+    },
+  );
+  return draw("parallel-chart", [...traces, chosen].filter((trace) => trace.x.length), form);
 }
 
 // The metric over what it costs.
