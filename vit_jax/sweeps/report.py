@@ -103,7 +103,7 @@ def _summary(rows: Sequence[Row]) -> str:
     if seeds > 1:
         parts.append(f"up to {seeds} seeds of each")
     if spent := sum(row.counts["device_seconds"] or 0.0 for row in rows):
-        parts.append(f"{spent / 3600:.3g} device-hours" if spent >= 3600 else f"{spent:.3g} device-seconds")
+        parts.append(f"{spent / 3600:,.1f} device-hours" if spent >= 3600 else f"{spent:,.0f} device-seconds")
     return "; ".join(parts)
 
 
@@ -121,7 +121,7 @@ def _selected(rows: Sequence[Row], metric: str) -> dict[str, Any] | None:
         "names": [row.run for row in group.rows],
         "test": test if test in metric_names(rows) and group.numbers(test) else None,
         "tested": _figure(group.mean(test), group.spread(test)),
-        "steps": ", ".join(f"{step:,.0f}" for step in steps),
+        "steps": f"step{'s' * (len(steps) > 1)} {', '.join(f'{step:,.0f}' for step in steps)}" if steps else "",
     }
 
 

@@ -276,13 +276,17 @@ function drawCost() {
     hovertemplate: "%{text}<extra></extra>",
     ...more,
   });
+  const all = page.groups.filter((group) => group.mean !== null).map((group) => group.costs[cost.name]).filter((x) => x !== null);
   const front = cost.front.map((i) => page.groups[i]);
   const traces = [
     points(groups, { name: "settings, means over seeds", marker: { color: ink.mark, size: 8 } }),
-    { ...points(front), mode: "lines", error_y: { visible: false }, hoverinfo: "skip", hovertemplate: null, name: "Pareto front", line: { shape: "hv", color: ink.strong, width: 1.6 } },
+    {
+      type: "scatter", mode: "lines", name: "Pareto front", line: { shape: "hv", color: ink.strong, width: 1.6 }, hoverinfo: "skip",
+      x: [...front.map((group) => group.costs[cost.name]), Math.max(...all)],
+      y: [...front, front[front.length - 1]].map((group) => group.mean),
+    },
   ];
   if (groups.includes(best)) traces.push(points([best], { name: "selected", marker: { color: ink.strong, size: 13, symbol: "star" } }));
-  const all = page.groups.map((group) => group.costs[cost.name]).filter((x) => x !== null);
   const form = layout(
     { title: { text: escaped(cost.title + (groups.length ? " of a run" : "")) }, type: Math.max(...all) / Math.min(...all) >= 9.9 ? "log" : "linear" },
     metricAxis(),
