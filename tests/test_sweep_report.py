@@ -134,6 +134,9 @@ def test_numbers_that_span_a_decade_are_logarithmic():
     many = axis([10 ** (i / 10) for i in range(-45, -5)])
     assert [text for _, text in many["ticks"]] == ["0.0001", "0.001", "0.01", "0.1"]
     assert [text for _, text in axis([i / 100 for i in range(3, 33)])["ticks"]] == ["0.05", "0.1", "0.2"]
+    drawn = axis([1.651e-05, 0.0008825, 0.001475, 0.004486])
+    assert [text for _, text in drawn["ticks"]] == ["0.0001", "0.001"]
+    assert axis([0.1, 0.11, 0.5]) == {"scale": "linear", "ticks": None}
     assert axis(list(range(10))) == {"scale": "linear", "ticks": None}
 
 

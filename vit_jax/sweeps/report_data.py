@@ -1,6 +1,7 @@
 """What the page of a report shows, as one JSON object: runs with their curves, groups, axes, fronts."""
 
 import bisect
+import itertools
 import json
 import math
 import os
@@ -96,7 +97,7 @@ def axis(values: list[Any]) -> dict[str, Any]:
         ordered = sorted(distinct.values(), key=_natural)
         return {"scale": "category", "ticks": [[i, text(value)] for i, value in enumerate(ordered)]}
     scale = "log" if wide and len(positive) == len(numbers) else "linear"
-    if len(numbers) <= TICKS:
+    if _fit(sorted(numbers), scale):
         return {"scale": scale, "ticks": [[value, text(value)] for value in sorted(numbers)]}
     if scale == "linear":
         return {"scale": scale, "ticks": None}
@@ -203,6 +204,13 @@ def _columns(rows: Sequence[Row], keys: list[str], metric: str) -> list[dict[str
     found = [{"name": key, "title": key, "kind": "key"} for key in keys]
     found += [{"name": name, "title": name, "kind": "metric"} for name in dict.fromkeys(wanted) if name in names]
     return found + [{"name": name, "title": title, "kind": kind} for name, (title, kind) in COLUMNS.items()]
+
+
+def _fit(numbers: list[Any], scale: str) -> bool:
+    # As ticks: few, short and far enough from each other; those of a random search seldom are.
+    at = [math.log10(number) for number in numbers] if scale == "log" else numbers
+    near = any(b - a < (at[-1] - at[0]) / (2 * TICKS) for a, b in itertools.pairwise(at))
+    return len(numbers) <= TICKS and not near and all(len(text(number)) <= 7 for number in numbers)
 
 
 def _cell(row: Row, name: str) -> Any:
