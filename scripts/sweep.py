@@ -29,6 +29,8 @@ from vit_jax.sweeps.space import drawn, grid, parse_grid, parse_space
 from vit_jax.sweeps.view import View
 from vit_jax.tasks import best_metric
 
+SHOWN = 3  # failed runs that are named at the end
+
 
 def make_parser() -> Parser:
     """Return the parser of the command line."""
@@ -52,6 +54,7 @@ def make_parser() -> Parser:
     add("--processes", type=int, metavar="N", help="on the CPU: runs at once, each with its own cores")
     add("--devices_per_run", type=int, metavar="N", help="accelerators of each run (1)")
     add("--cluster", choices=("slurm", "local"), help="submit the runs, as one array of jobs")
+    add("--parallel", type=int, metavar="N", help="jobs of the cluster at once (all; of a search 4)")
     add("--partition", metavar="NAME", help="of the cluster")
     add("--time", type=int, default=240, metavar="MINUTES", help="limit of a job, which is then continued (240)")
     add("--cluster_option", nargs="+", default=[], metavar="KEY=VALUE", help="of submitit: slurm_account=vision")
@@ -88,6 +91,7 @@ def build_executor(args: argparse.Namespace) -> Executor:
     return Cluster(
         args.workdir,
         args.cluster,
+        room=args.parallel or (None if args.search is None else 4),
         devices=args.devices_per_run or 0,
         partition=args.partition,
         minutes=args.time,
@@ -134,6 +138,9 @@ def sweep(args: argparse.Namespace, base: Base) -> tuple[Queue, int, str | None]
 def main(argv: list[str] | None = None) -> None:
     """Read the command line, show the plan, and run it."""
     args, rest = make_parser().parse_known_args(argv)
+    for name in ("trials", "processes", "devices_per_run", "parallel", "time"):
+        if (number := getattr(args, name)) is not None and number < 1:
+            raise InputError(f"--{name}={number}: must be at least 1")
     base = Base(args.config, parse_overrides(rest))
     check_folder(args.workdir, base)
     if args.stop:
@@ -153,9 +160,12 @@ def main(argv: list[str] | None = None) -> None:
             with contextlib.suppress(InputError):  # There may be nothing to report yet.
                 write_report(args.workdir, metric=args.metric)
             raise
-        print(write_report(args.workdir, metric=args.metric))
         if view.failed:
-            raise Stop(RUNS_FAILED, f"{len(view.failed)} runs failed, see their log.txt: {', '.join(view.failed)}")
+            with contextlib.suppress(InputError):  # If all failed, there is no metric.
+                print(write_report(args.workdir, metric=args.metric))
+            names = ", ".join(view.failed[:SHOWN]) + (", ..." if len(view.failed) > SHOWN else "")
+            raise Stop(RUNS_FAILED, f"{len(view.failed)} runs failed, see their log.txt: {names}")
+        print(write_report(args.workdir, metric=args.metric))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
 """Runs on a SLURM cluster, through submitit: one array of jobs, each continued after preemption or its time limit."""
 
+import functools
 import json
 import os
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from vit_jax.errors import STOPPED, InputError
-from vit_jax.sweeps.attempt import POLL, Attempt, Slot, exit_code, now, record
+from vit_jax.sweeps.attempt import POLL, Attempt, Slot, attempts, exit_code, now, record
 
 ASK_EVERY = 10.0  # seconds
 FOREVER = 1_000_000  # time limits that a job may reach
@@ -53,13 +55,19 @@ def _runs_in_slurm() -> bool:
 
 
 class Handle:
-    """A job of the cluster, which outlives the command that submitted it."""
+    """A job of the cluster, which outlives the command that submitted it.
 
-    def __init__(self, folder: Path, job: str, gone: Any):
-        self._folder, self._job, self._gone = folder, job, gone
+    Args:
+        folder: of its run, whose record says how it ended.
+        gone: whether the cluster no longer has the job.
+    """
+
+    def __init__(self, folder: Path, gone: Callable[[], bool]):
+        self._folder, self._gone, self._before = folder, gone, len(attempts(folder))
 
     def done(self) -> bool:
-        return exit_code(self._folder) is not None or self._gone(self._job)
+        new = len(attempts(self._folder)) > self._before
+        return (new and exit_code(self._folder) is not None) or self._gone()
 
     def result(self) -> int | None:
         return exit_code(self._folder)
@@ -70,10 +78,21 @@ class Cluster:
 
     waits = False
 
-    def __init__(self, folder: Path, kind: str, *, devices: int, partition: str | None, minutes: int, options: dict):
+    def __init__(
+        self,
+        folder: Path,
+        kind: str,
+        *,
+        room: int | None,
+        devices: int,
+        partition: str | None,
+        minutes: int,
+        options: dict[str, Any],
+    ):
         """Prepare to submit to "slurm", or to processes of this machine as "local" has it.
 
         Args:
+            room: number of jobs at once; None: as many as the cluster has room for.
             devices: GPUs of each run; 0: none.
             minutes: time limit of a job, after which it is continued.
             options: more parameters of submitit, such as {"slurm_account": "vision", "cpus_per_task": 16}.
@@ -87,7 +106,7 @@ class Cluster:
             raise InputError("a cluster needs submitit: pip install 'vit_jax[sweeps]'") from error
         if kind == "slurm" and shutil.which("sbatch") is None:
             raise InputError("--cluster=slurm: SLURM is not installed here: there is no sbatch; log in where there is")
-        self.room = FOREVER
+        self.room = room or FOREVER
         self._folder, self._kind = folder, kind
         parameters = {"timeout_min": minutes, "gpus_per_node": devices or None, "name": folder.absolute().name}
         if kind == "slurm":
@@ -102,23 +121,24 @@ class Cluster:
             raise InputError(f"--cluster={kind}: {' '.join(str(error).split())[:300]}") from error
         self._queued = Queued()
 
-    def start(self, attempts: list[Attempt]) -> list[Any]:
+    def start(self, them: list[Attempt]) -> list[Handle]:
         """Submit attempts, except for those whose jobs are still queued or running."""
-        if not attempts:
+        if not them:
             return []
         known = read_jobs(self._folder) if self._kind == "slurm" else {}
-        old = {a.folder.name: known[a.folder.name] for a in attempts if a.folder.name in known}
+        old = {a.folder.name: known[a.folder.name] for a in them if a.folder.name in known}
         old = {name: job for name, job in old.items() if not self._queued.gone(job)}
-        new = [attempt for attempt in attempts if attempt.folder.name not in old]
+        new = [attempt for attempt in them if attempt.folder.name not in old]
         with self._executor.batch():
             jobs = [self._executor.submit(Task(attempt)) for attempt in new]
         if self._kind == "local":
-            return jobs
+            return [Handle(attempt.folder, job.done) for attempt, job in zip(them, jobs, strict=True)]
         with (self._folder / "jobs.jsonl").open("a") as lines:
             for attempt, job in zip(new, jobs, strict=True):
                 lines.write(json.dumps({"run": attempt.folder.name, "job": job.job_id}) + "\n")
-        jobs = old | {attempt.folder.name: job.job_id for attempt, job in zip(new, jobs, strict=True)}
-        return [Handle(attempt.folder, jobs[attempt.folder.name], self._queued.gone) for attempt in attempts]
+        self._queued.forget()
+        ids = old | {attempt.folder.name: job.job_id for attempt, job in zip(new, jobs, strict=True)}
+        return [Handle(each.folder, functools.partial(self._queued.gone, ids[each.folder.name])) for each in them]
 
 
 class Queued:
@@ -126,6 +146,10 @@ class Queued:
 
     def __init__(self):
         self._jobs, self._asked = set(), -ASK_EVERY
+
+    def forget(self) -> None:
+        """Ask again, as there are new jobs."""
+        self._asked = -ASK_EVERY
 
     def gone(self, job: str) -> bool:
         """Return whether a job is neither queued nor running."""

@@ -1,12 +1,14 @@
 """The engine of a sweep: takes runs from a queue, keeps them going wherever they run, and records how they end."""
 
 import collections
+import contextlib
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from vit_jax.errors import STOPPED, Stop
+from vit_jax.errors import STOPPED, InputError, Stop
 from vit_jax.sweeps.attempt import Attempt, attempts, exit_code, prepare
 from vit_jax.sweeps.plan import Base, Run
 from vit_jax.sweeps.table import read_runs, write_table
@@ -77,14 +79,16 @@ def drive(folder: Path, base: Base, queue: Queue, executor: Executor, view: View
     asked = []
     before = {number: signal.signal(number, lambda number, _: asked.append(number)) for number in _SIGNALS}
     active: dict[Any, tuple[Run, Attempt]] = {}
-    written = next_look = time.monotonic()
+    next_look = time.monotonic()
+    next_table = next_look + TABLE_EVERY
     try:
         while True:
             started = []
             while not asked and len(active) + len(started) < executor.room and (run := queue.take()) is not None:
-                attempt = Attempt(folder / run.name, prepare(folder / run.name, base, run), retry=retry)
-                started.append((run, attempt))
-                view.started(run.name)
+                with _going_on(run.name, view):
+                    attempt = Attempt(folder / run.name, prepare(folder / run.name, base, run), retry=retry)
+                    started.append((run, attempt))
+                    view.started(run.name)
             active |= zip(executor.start([attempt for _, attempt in started]), started, strict=True)
             if not active:
                 break
@@ -100,21 +104,36 @@ def drive(folder: Path, base: Base, queue: Queue, executor: Executor, view: View
                     attempt.stop(pruned=True)
             for handle in [handle for handle in active if handle.done()]:
                 run, _ = active.pop(handle)
-                code = handle.result()
-                *_, event = attempts(folder / run.name) or [{}]
-                view.ended(run.name, code, event)
-                if code is not None:
-                    queue.ended(run, code, bool(event.get("pruned")))
+                with _going_on(run.name, view):
+                    code = handle.result()
+                    *_, event = attempts(folder / run.name) or [{}]
+                    view.ended(run.name, code, event)
+                    if code is not None:
+                        queue.ended(run, code, bool(event.get("pruned")))
             view.refresh([run.name for run, _ in active.values()])
-            if time.monotonic() - written > TABLE_EVERY:
-                write_table(folder, read_runs([folder]))
-                written = time.monotonic()
+            if time.monotonic() >= next_table:
+                start = time.monotonic()
+                try:
+                    write_table(folder, read_runs([folder]))
+                except InputError as error:
+                    view.say(f"warning: {error}; the runs go on")
+                # Reading many runs takes seconds, which are those of the runs.
+                next_table = time.monotonic() + max(TABLE_EVERY, 50 * (time.monotonic() - start))
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     if asked:
         what = "stopped" if executor.waits else "the jobs go on, and --stop cancels them"
         raise Stop(STOPPED, f"{signal.Signals(asked[0]).name}: {what}; run the same command again to continue")
+
+
+@contextlib.contextmanager
+def _going_on(what: str, view: View) -> Iterator[None]:
+    """Report that something could not be written, which is no reason to stop the other runs."""
+    try:
+        yield
+    except OSError as error:
+        view.say(f"warning: {what} could not be recorded ({error.strerror or error}); the other runs go on")
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
