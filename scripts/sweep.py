@@ -12,6 +12,7 @@ DIR/results.csv and DIR/report.html have what was found. See docs/sweeps.md.
 
 import argparse
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 from vit_jax.config.coerce import literal
@@ -99,40 +100,40 @@ def build_executor(args: argparse.Namespace) -> Executor:
     )
 
 
-def sweep(args: argparse.Namespace, base: Base) -> tuple[Queue, int, str | None]:
-    """Print the plan, and return the runs that are left as a queue, their number and their metric."""
+def plan(args: argparse.Namespace, base: Base) -> tuple[Callable[[], Queue], str | None]:
+    """Print the plan, and return what makes the queue of what is left, and the metric."""
     if args.search is None:
         runs = find_runs(args, base)
         metric = args.metric or best_metric(runs[0].config)
         if args.metric is not None:
             check_metric(runs[0], metric)
         show_plan(runs, args.workdir)
-        todo = left(args.workdir, runs, args.retry)
-        return Listed(todo), len(todo), metric
-    from vit_jax.sweeps.search import Search
-
+        return lambda: Listed(left(args.workdir, runs, args.retry)), metric
     space = parse_space("--space", args.space)
     if not space or args.grid or args.random:
         raise InputError("--search needs --space, what it varies, and neither --grid nor --random")
+    try:
+        from vit_jax.sweeps.search import Search
+    except ImportError as error:
+        raise InputError("a search needs Optuna: pip install 'vit_jax[sweeps]'") from error
     first = plan_runs(base, drawn(space, 1, args.seed))[0]
     metric = args.metric or best_metric(first.config)
     check_metric(first, metric)
-    print(f"{base.spec}: {args.trials:,} runs for the best {metric}, over {' '.join(args.space)}; the first may be:")
+    print(f"{base.spec}: {args.trials:,} runs for the best {metric}, over {' '.join(args.space)}; one may be:")
     show_plan([first], args.workdir)
-    if args.dry_run:
-        return Listed([]), 0, metric
-    queue = Search(
-        args.workdir,
-        base,
-        space,
-        kind=args.search,
-        trials=args.trials,
-        metric=metric,
-        pruner=args.prune,
-        seed=args.seed,
-        storage=args.storage,
-    )
-    return queue, queue.left, metric
+    how = dict(kind=args.search, trials=args.trials, pruner=args.prune, seed=args.seed, storage=args.storage)
+    return lambda: Search(args.workdir, base, space, metric=metric, **how), metric
+
+
+def report(args: argparse.Namespace, view: View) -> None:
+    """Write the table and the page, and raise `Stop` if runs have failed."""
+    if not view.failed:
+        print(write_report(args.workdir, metric=args.metric))
+        return
+    with contextlib.suppress(InputError):  # If all failed, there is no metric.
+        print(write_report(args.workdir, metric=args.metric))
+    names = ", ".join(view.failed[:SHOWN]) + (", ..." if len(view.failed) > SHOWN else "")
+    raise Stop(RUNS_FAILED, f"{len(view.failed)} runs failed, see their log.txt: {names}")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -147,25 +148,21 @@ def main(argv: list[str] | None = None) -> None:
         number = stop(args.workdir) + cancel(args.workdir)
         print(f"stopped {number} processes and jobs" if number else f"nothing runs in {str(args.workdir)!r}")
         return
+    make_queue, metric = plan(args, base)
     if args.dry_run:
-        sweep(args, base)
         return
+    executor = build_executor(args)
     with working_on(args.workdir, base):
-        queue, number, metric = sweep(args, base)
-        executor = build_executor(args)
+        queue = make_queue()
+        view = View(args.workdir, queue.left, metric)
         try:
-            with contextlib.closing(View(args.workdir, number, metric)) as view:
+            with contextlib.closing(view):
                 drive(args.workdir, base, queue, executor, view, retry=args.retry)
         except Stop:
             with contextlib.suppress(InputError):  # There may be nothing to report yet.
                 write_report(args.workdir, metric=args.metric)
             raise
-        if view.failed:
-            with contextlib.suppress(InputError):  # If all failed, there is no metric.
-                print(write_report(args.workdir, metric=args.metric))
-            names = ", ".join(view.failed[:SHOWN]) + (", ..." if len(view.failed) > SHOWN else "")
-            raise Stop(RUNS_FAILED, f"{len(view.failed)} runs failed, see their log.txt: {names}")
-        print(write_report(args.workdir, metric=args.metric))
+        report(args, view)
 
 
 if __name__ == "__main__":

@@ -129,8 +129,12 @@ class Cluster:
         old = {a.folder.name: known[a.folder.name] for a in them if a.folder.name in known}
         old = {name: job for name, job in old.items() if not self._queued.gone(job)}
         new = [attempt for attempt in them if attempt.folder.name not in old]
-        with self._executor.batch():
-            jobs = [self._executor.submit(Task(attempt)) for attempt in new]
+        try:
+            with self._executor.batch():
+                jobs = [self._executor.submit(Task(attempt)) for attempt in new]
+        except Exception as error:  # It raises what the cluster's commands and their output lead to.
+            why = " ".join(str(error).split())[-300:]
+            raise InputError(f"--cluster={self._kind}: the jobs could not be submitted: {why}") from error
         if self._kind == "local":
             return [Handle(attempt.folder, job.done) for attempt, job in zip(them, jobs, strict=True)]
         with (self._folder / "jobs.jsonl").open("a") as lines:

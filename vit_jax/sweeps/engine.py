@@ -20,7 +20,13 @@ TABLE_EVERY = 30.0  # seconds
 
 
 class Queue(Protocol):
-    """The runs of a sweep, in the order in which they start."""
+    """The runs of a sweep, in the order in which they start.
+
+    Attributes:
+        left: number of runs that are to end.
+    """
+
+    left: int
 
     def take(self) -> Run | None:
         """Return the next run, or None if there is none now."""
@@ -36,7 +42,7 @@ class Listed:
     """The runs of a plan that are not done yet."""
 
     def __init__(self, runs: list[Run]):
-        self._runs = collections.deque(runs)
+        self._runs, self.left = collections.deque(runs), len(runs)
 
     def take(self) -> Run | None:
         return self._runs.popleft() if self._runs else None

@@ -3,16 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import optuna
+
 from vit_jax.errors import STOPPED, InputError
 from vit_jax.sweeps.plan import Base, Run, plan_runs
 from vit_jax.sweeps.space import Distribution, Overrides, shortened
 from vit_jax.sweeps.table import lower
 from vit_jax.sweeps.view import read_records
-
-try:
-    import optuna
-except ImportError:
-    optuna = None
 
 SEARCHES = ("tpe", "random")
 PRUNERS = ("median", "halving", "none")
@@ -46,10 +43,8 @@ class Search:
             storage: URL of a database; None: a journal in the folder.
 
         Raises:
-            InputError: Optuna is missing, the database can't be opened, or the study is of another space or metric.
+            InputError: the database can't be opened, or the study is of another space or metric.
         """
-        if optuna is None:
-            raise InputError("a search needs Optuna: pip install 'vit_jax[sweeps]'")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._folder, self._base, self._space, self._metric = folder, base, space, metric
         self._study = _open(folder, storage, metric, {"space": repr(space), "metric": metric})

@@ -19,8 +19,8 @@ class View:
         failed: names of the runs that failed.
     """
 
-    def __init__(self, folder: Path, total: int | None, metric: str | None):
-        """Show a sweep of `total` runs that are not done yet, or of as many as a search will make."""
+    def __init__(self, folder: Path, total: int, metric: str | None):
+        """Show a sweep of which `total` runs are not done yet."""
         self._folder, self._total, self._metric = folder, total, metric
         self.failed = []
         self._ended = 0
@@ -56,8 +56,7 @@ class View:
         seconds = f"  {event['seconds']:.0f} s" if event.get("seconds") else ""
         how = "pruned" if event.get("pruned") else {0: "done", STOPPED: "stopped"}.get(code, f"FAILED ({code})")
         why = f"  {event['lines'][-1]}" if code not in (0, STOPPED) and event.get("lines") else ""
-        of = f" of {self._total}" if self._total is not None else ""
-        self.say(f"{how} {name}{found}{seconds}{why}  [{self._ended}{of}]")
+        self.say(f"{how} {name}{found}{seconds}{why}  [{self._ended} of {self._total}]")
 
     def refresh(self, running: list[str]) -> None:
         """Show how far the running runs are, every few seconds."""
@@ -66,10 +65,8 @@ class View:
         from rich.table import Table
 
         self._next = time.monotonic() + EVERY
-        of = f" of {self._total}" if self._total is not None else ""
-        table = Table(
-            title=f"{self._ended}{of} ended, {len(self.failed)} failed, {len(running)} running", title_justify="left"
-        )
+        counts = f"{self._ended} of {self._total} ended, {len(self.failed)} failed, {len(running)} running"
+        table = Table(title=counts, title_justify="left")
         for column in ("run", "step", "train/loss", self._metric or "metric", "minutes"):
             table.add_column(column, justify="left" if column == "run" else "right", overflow="fold")
         for name in running[:SHOWN]:
