@@ -214,7 +214,7 @@ def main(argv: list[str] | None = None) -> None:
     if unread:
         named = ", ".join(f"{each['path']} ({each['error']})" for each in unread[:NAMED])
         more = f" and {len(unread) - NAMED:,} more" if len(unread) > NAMED else ""
-        raise Stop(BAD_PICTURES, f"{len(unread):,} pictures can't be read: {named}{more}")
+        raise Stop(BAD_PICTURES, f"{len(unread):,} of the pictures can't be read: {named}{more}")
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:

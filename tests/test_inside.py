@@ -175,7 +175,7 @@ def test_the_command(where, tmp_path, capsys):
     with pytest.raises(Stop) as caught:
         inside.main([f"{where}/model.npz", f"--out={out}", "--shown=2", "--image_size=32,64", *map(str, pictures)])
     assert caught.value.code == BAD_PICTURES
-    assert str(caught.value).startswith(f"2 pictures can't be read: {where}/cut.png (")
+    assert str(caught.value).startswith(f"2 of the pictures can't be read: {where}/cut.png (")
     assert f"{where}/none.png (No such file or directory)" in str(caught.value)
     images = {"filters.png", "positions.png", "distance.png", "rollout.png"}
     assert {path.name for path in out.iterdir()} == images | {"inside.json", "inside.npz", "distance.csv"}
