@@ -9,6 +9,7 @@ from unittest import mock
 import jax
 from bench.report import describe_machine, take_turns, write_report
 
+import vit_jax.runs.outputs
 import vit_jax.train
 from vit_jax import data
 from vit_jax.cluster.preemption import Preemption
@@ -23,8 +24,8 @@ from vit_jax.runs.metrics import Progress
 class Timed(Progress):
     """Progress that records when each step was reported; `reports` belongs to the newest run."""
 
-    def __init__(self, step: int, total: int):
-        super().__init__(step, total)
+    def __init__(self, step: int, total: int, name: str = ""):
+        super().__init__(step, total, name)
         Timed.reports = []
 
     def update(self, step: int, metrics: dict[str, float | int]) -> None:
@@ -70,7 +71,7 @@ def main(argv: list[str]) -> None:
         return (time.perf_counter() - start) / args.steps
 
     def loop() -> float:
-        with tempfile.TemporaryDirectory() as workdir, mock.patch.object(vit_jax.train, "Progress", Timed):
+        with tempfile.TemporaryDirectory() as workdir, mock.patch.object(vit_jax.runs.outputs, "Progress", Timed):
             vit_jax.train.train(config, Path(workdir), Preemption())
         # From the first report to the last one before the evaluation at the end.
         (first, begin), *_, (last, end), _ = Timed.reports

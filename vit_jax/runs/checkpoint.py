@@ -116,14 +116,20 @@ class Checkpoints:
         self._writer.save(self._directory / str(step), args=arguments)
         self._last = step
 
-    def restore(self, shapes: State) -> State:
-        """Return the newest intact state; `shapes` has the shape, dtype and sharding of every array.
+    def restore(self, shapes: State, step: int | None = None) -> State:
+        """Return the newest intact state, or that of a step; `shapes` has the shape, dtype and sharding of every array.
 
         Raises:
             InputError: no checkpoint is intact, or its arrays don't match `shapes`.
         """
-        items = self.newest(_items(shapes))
+        items = self.newest(_items(shapes)) if step is None else self.exactly(step, _items(shapes))
         return shapes._replace(**items.pop("training"), **items)
+
+    def go_back(self, step: int) -> None:
+        """Delete the checkpoints of later steps, which are to be made again."""
+        for later in finished_steps(self._workdir):
+            if later > step:
+                self._delete(later)
 
     def newest(self, items: dict[str, Any]) -> dict[str, Any]:
         """Return the given items, as {item: shapes}, from the newest checkpoint in which they are intact."""
@@ -188,10 +194,13 @@ class Checkpoints:
         if jax.process_index() != 0:
             return
         for step in set(finished_steps(self._workdir)[: -self._keep]) - {self.best()}:
-            # Renamed first, so that a kill during deletion leaves no partial checkpoint under this number.
-            old = self._directory / f"{step}{UNFINISHED}-old"
-            os.replace(self._directory / str(step), old)
-            shutil.rmtree(old)
+            self._delete(step)
+
+    def _delete(self, step: int) -> None:
+        # Renamed first, so that a kill during deletion leaves no partial checkpoint under this number.
+        old = self._directory / f"{step}{UNFINISHED}-old"
+        os.replace(self._directory / str(step), old)
+        shutil.rmtree(old)
 
     def _before(self, step: int | None) -> int | None:
         # As process 0 sees it: on a network file system, another process may not see all of them yet.

@@ -1,5 +1,6 @@
 """The report on `config.data.test`: once, when training is done, with the selected weights."""
 
+import copy
 import dataclasses
 import json
 from collections.abc import Callable
@@ -41,6 +42,12 @@ class FinalReport:
             )
             self._evaluate = Evaluators(subject(alone))
             self.pictures = self._evaluate.pictures["test"]
+
+    def of(self, config: Config, workdir: Path) -> "FinalReport":
+        """Return the report of another run, on the same pictures."""
+        other = copy.copy(self)
+        other._config, other._workdir = config, workdir
+        return other
 
     def __call__(self, checkpoints: Checkpoints, state: State, writer: Writer | None, watch: Watch) -> list[str]:
         """Evaluate the selected weights, write the metrics, and return a line for people; none if that is done.

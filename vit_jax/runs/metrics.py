@@ -161,17 +161,25 @@ def _peak_bytes() -> int:
 
 
 class Progress:
-    """A progress bar on a terminal; elsewhere, one plain line per report."""
+    """A progress bar on a terminal; elsewhere, one plain line per report.
 
-    def __init__(self, step: int, total: int):
-        self._total = total
+    Args:
+        name: of the run, which is put before each line; there is no bar then, since there are other runs.
+    """
+
+    def __init__(self, step: int, total: int, name: str = ""):
+        self._total, self._name = total, f"{name}: " * bool(name)
         self._first, self._start = step, time.perf_counter()
-        self._bar = tqdm(total=total, initial=step, unit="step", dynamic_ncols=True) if sys.stderr.isatty() else None
+        self._bar = (
+            tqdm(total=total, initial=step, unit="step", dynamic_ncols=True)
+            if not name and sys.stderr.isatty()
+            else None
+        )
 
     def update(self, step: int, metrics: dict[str, float | int]) -> None:
         """Move to `step` and show its metrics, if any."""
         shown = "  ".join(f"{name} {_format(name, value)}" for name, value in metrics.items() if _is_shown(name))
-        line = f"step {step}/{self._total}  {shown}"
+        line = f"{self._name}step {step}/{self._total}  {shown}"
         if self._bar is not None:
             if any(not name.startswith(("train/", "data/")) for name in metrics):
                 self._bar.write(line)

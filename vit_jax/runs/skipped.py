@@ -4,6 +4,7 @@ import collections
 from pathlib import Path
 
 import jax
+import numpy as np
 
 # Steps between an update and reading whether it was skipped, so that no step waits for the answer.
 LAG = 2
@@ -17,7 +18,7 @@ class SkippedUpdates:
         self._allowed, self._skipped = allowed, skipped
         self._waiting = collections.deque()
 
-    def exceeded(self, step: int, skipped: jax.Array, now: bool) -> int:
+    def exceeded(self, step: int, skipped: jax.Array | np.integer, now: bool) -> int:
         """Record whether a step was skipped, and return the step at which there were too many, or 0.
 
         Args:
