@@ -48,6 +48,13 @@ def make_parser() -> Parser:
     add("--prune", choices=("median", "halving", "none"), default="median", help="which runs a search stops early")
     add("--storage", metavar="URL", help="database of a search; else a journal in DIR")
     add("--seed", type=int, default=0, metavar="N", help="of the draws and of a search (0); runs have their own")
+    add(
+        "--together",
+        type=int,
+        default=1,
+        metavar="N",
+        help="runs in one program, if only seed, rates, decay or smoothing differ",
+    )
     add("--only", nargs="+", default=[], metavar="KEY=VALUES", help="of the runs, those with these values")
     add("--dry_run", action="store_true", help="print the plan, and stop there")
     add("--retry", action="store_true", help="try runs that failed again")
@@ -108,7 +115,7 @@ def plan(args: argparse.Namespace, base: Base) -> tuple[Callable[[], Queue], str
         if args.metric is not None:
             check_metric(runs[0], metric)
         show_plan(runs, args.workdir)
-        return lambda: Listed(left(args.workdir, runs, args.retry)), metric
+        return lambda: Listed(left(args.workdir, runs, args.retry), args.together), metric
     space = parse_space("--space", args.space)
     if not space or args.grid or args.random:
         raise InputError("--search needs --space, what it varies, and neither --grid nor --random")
@@ -139,7 +146,7 @@ def report(args: argparse.Namespace, view: View) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Read the command line, show the plan, and run it."""
     args, rest = make_parser().parse_known_args(argv)
-    for name in ("trials", "processes", "devices_per_run", "parallel", "time"):
+    for name in ("trials", "together", "processes", "devices_per_run", "parallel", "time"):
         if (number := getattr(args, name)) is not None and number < 1:
             raise InputError(f"--{name}={number}: must be at least 1")
     base = Base(args.config, parse_overrides(rest))

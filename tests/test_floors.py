@@ -16,12 +16,13 @@ FLOORS = [
     ("config", "labels", "losses", "tree"),
     ("cache", "pixels"),
     ("cluster", "data", "models", "optim", "tasks"),
-    ("step",),
+    ("inside", "step"),
     ("evaluators", "experiment"),
     ("runs",),
     ("weights",),
     ("export", "preflight", "prediction"),
-    ("card", "sweeps"),
+    ("card",),
+    ("sweeps",),
     ("train", "evaluate", "predict"),
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}

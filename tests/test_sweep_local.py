@@ -51,7 +51,7 @@ def test_a_signal_stops_the_runs_and_the_same_command_continues(tmp_path):
 
 def write_attempt(folder, code, name="run"):
     (folder / name).mkdir()
-    return Attempt(folder / name, [sys.executable, "-c", code])
+    return Attempt([folder / name], [sys.executable, "-c", code])
 
 
 def test_an_attempt_waits_for_a_process_that_outlived_its_sweep(tmp_path):
@@ -59,29 +59,29 @@ def test_an_attempt_waits_for_a_process_that_outlived_its_sweep(tmp_path):
     first = write_attempt(tmp_path, code)
     pool = local.Local([Slot(), Slot()])
     (one,) = pool.start([first])
-    wait_until(lambda: (first.folder / "log.txt").exists() and (first.folder / "log.txt").read_text())
+    wait_until(lambda: (first.folders[0] / "log.txt").exists() and (first.folders[0] / "log.txt").read_text())
     (two,) = pool.start([first.fresh()])
-    assert (one.result(), two.result()) == (0, 0)
-    assert (first.folder / "log.txt").read_text() == "working\ndone: 3 steps\n"
-    assert [event["event"] for event in attempts(first.folder)] == ["start", "end"]
+    assert one.result() == two.result() == [0]
+    assert (first.folders[0] / "log.txt").read_text() == "working\ndone: 3 steps\n"
+    assert [event["event"] for event in attempts(first.folders[0])] == ["start", "end"]
 
 
 def test_what_an_unrecorded_end_means(tmp_path):
     # The sweep was killed with the run still going: the output says that it is complete, though nobody wrote it down.
     done = write_attempt(tmp_path, "raise SystemExit(1)", "done")
-    (done.folder / "log.txt").write_text("done: 3 steps; python -m vit_jax.evaluate --workdir=DIR\n")
-    assert done(Slot()) == 0
+    (done.folders[0] / "log.txt").write_text("done: 3 steps; python -m vit_jax.evaluate --workdir=DIR\n")
+    assert done(Slot()) == [0]
     cut = write_attempt(tmp_path, "print('done: 3 steps')", "cut")
-    (cut.folder / "attempts.jsonl").write_text('{"event": "start", "pid": 1}\n{"event": "en')
-    assert exit_code(cut.folder) is None
-    assert cut(Slot()) == 0
+    (cut.folders[0] / "attempts.jsonl").write_text('{"event": "start", "pid": 1}\n{"event": "en')
+    assert exit_code(cut.folders[0]) is None
+    assert cut(Slot()) == [0]
 
 
 def test_a_slot_chooses_cores_and_devices(tmp_path, monkeypatch):
     code = "import os; print(sorted(os.sched_getaffinity(0)), os.environ['CUDA_VISIBLE_DEVICES'])"
     one = write_attempt(tmp_path, code)
-    assert one(Slot({"CUDA_VISIBLE_DEVICES": "3"}, (0,))) == 0
-    assert (one.folder / "log.txt").read_text() == "[0] 3\n"
+    assert one(Slot({"CUDA_VISIBLE_DEVICES": "3"}, (0,))) == [0]
+    assert (one.folders[0] / "log.txt").read_text() == "[0] 3\n"
     monkeypatch.setattr(local, "_devices", lambda: ("gpu", 4))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert [slot.environment for slot in local.find_slots(2, None)] == [
@@ -98,6 +98,6 @@ def test_a_slot_chooses_cores_and_devices(tmp_path, monkeypatch):
 
 def test_a_failure_keeps_its_last_lines(tmp_path):
     failed = write_attempt(tmp_path, "print('a'); print(); import sys; sys.exit('error: b')")
-    assert failed(Slot()) == 1
-    assert attempts(failed.folder)[-1]["lines"] == ["a", "error: b"]
-    assert attempt.exit_code(failed.folder) == 1
+    assert failed(Slot()) == [1]
+    assert attempts(failed.folders[0])[-1]["lines"] == ["a", "error: b"]
+    assert attempt.exit_code(failed.folders[0]) == 1

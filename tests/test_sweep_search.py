@@ -39,7 +39,8 @@ def test_a_search_learns_from_the_runs_that_ended(base, tmp_path):
     search = open_search(folder, base, trials=20)
     assert search.left == 20
     runs = []
-    while (run := search.take()) is not None:
+    while taken := search.take():
+        (run,) = taken
         runs.append(run)
         run_to_end(search, folder, run)
     assert len(runs) == 20
@@ -47,24 +48,25 @@ def test_a_search_learns_from_the_runs_that_ended(base, tmp_path):
     off = [abs(math.log10(run.config.optim.lr) + 3) for run in runs]
     assert sum(off[-10:]) < sum(off[:10])
     # All are done: there is nothing left, and a larger number goes on.
-    assert open_search(folder, base, trials=20).take() is None
-    assert open_search(folder, base, trials=21).take() is not None
+    assert open_search(folder, base, trials=20).take() == []
+    assert open_search(folder, base, trials=21).take() != []
 
 
 def test_a_kill_loses_no_trial(base, tmp_path):
     folder = tmp_path / "search"
     search = open_search(folder, base)
-    first, second = search.take(), search.take()
+    (first,), (second,) = search.take(), search.take()
     run_to_end(search, folder, first)
     search.ended(second, STOPPED, pruned=False)
     # Another process, after a kill: the run in the middle comes first, with the same overrides.
     again = open_search(folder, base)
     assert again.left == 7
-    third = again.take()
+    (third,) = again.take()
     assert third == second
     run_to_end(again, folder, third)
     rest = []
-    while (run := again.take()) is not None:
+    while taken := again.take():
+        (run,) = taken
         rest.append(run)
         run_to_end(again, folder, run)
     assert len(rest) == 6
@@ -75,11 +77,11 @@ def test_a_hopeless_run_is_stopped_early(base, tmp_path):
     folder = tmp_path / "search"
     search = open_search(folder, base, pruner="median", trials=20)
     for _ in range(6):
-        run = search.take()
+        (run,) = search.take()
         make_run(folder / run.name, run.overrides, 0.8)
         assert not search.unpromising(run)
         search.ended(run, 0, pruned=False)
-    run = search.take()
+    (run,) = search.take()
     make_run(folder / run.name, run.overrides, 0.1, steps=10)
     assert search.unpromising(run)
     search.ended(run, STOPPED, pruned=True)
@@ -89,8 +91,8 @@ def test_a_hopeless_run_is_stopped_early(base, tmp_path):
 def test_failures_and_a_metric_that_runs_do_not_write(base, tmp_path):
     folder = tmp_path / "search"
     search = open_search(folder, base, metric="val/acc")
-    search.ended(search.take(), 2, pruned=False)
-    run = search.take()
+    search.ended(*search.take(), 2, pruned=False)
+    (run,) = search.take()
     make_run(folder / run.name, run.overrides)
     with pytest.raises(InputError, match="--metric=val/acc: runs don't write it; there are .*val/accuracy"):
         search.ended(run, 0, pruned=False)

@@ -1,6 +1,7 @@
 """One attempt at a run: its own process, lock, log and record."""
 
 import collections
+import contextlib
 import datetime
 import fcntl
 import json
@@ -8,11 +9,12 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vit_jax.errors import STOPPED
+from vit_jax.errors import NOT_FINITE, STOPPED
 from vit_jax.sweeps.plan import Base, Run
 
 TAIL = 5  # lines of the output of a run that failed
@@ -32,74 +34,87 @@ class Slot(NamedTuple):
 
 
 class Attempt:
-    """A run of a sweep, trained by the command in a process of its own.
+    """A run of a sweep, or several that are trained together, by the command in a process of its own.
 
-    The process holds a lock on the run's directory for as long as it lives, whatever becomes of the sweep: whoever
-    finds the lock taken waits for that process instead of starting another.
+    The process holds a lock on each run's directory for as long as it lives, whatever becomes of the sweep: whoever
+    finds a lock taken waits for that process instead of starting another.
     """
 
-    def __init__(self, folder: Path, command: list[str], *, retry: bool = False):
-        """Prepare an attempt at the run in `folder`; with `retry`, even if it failed before."""
-        self.folder, self._command, self._retry = folder, command, retry
+    def __init__(self, folders: list[Path], command: list[str], *, retry: bool = False):
+        """Prepare an attempt at the runs in `folders`; with `retry`, even if they failed before."""
+        self.folders, self._command, self._retry = folders, command, retry
         self._process = None
         self._stop = self._pruned = False
 
-    def __call__(self, slot: Slot) -> int | None:
-        """Run to the end, and return the exit code; None if it was asked to stop before it started."""
-        with (self.folder / "lock").open("w") as lock:
-            while not _taken(lock):
-                if self._stop:
-                    return None
-                time.sleep(POLL)
-            # Whoever held the lock may have finished the run, and known nobody to tell.
-            code = exit_code(self.folder)
-            if self._retry and code:
-                code = None
-            if code is None and log_ends_well(self.folder):
-                code = 0
-                record(self.folder, {"event": "end", "time": now(), "seconds": None, "exit": code})
-            if code is not None or self._stop:
-                return code
+    def __call__(self, slot: Slot) -> list[int | None]:
+        """Run to the end, and return the exit code of each run; None if it was asked to stop before it started."""
+        with contextlib.ExitStack() as held:
+            locks = [held.enter_context((folder / "lock").open("w")) for folder in self.folders]
+            for lock in locks:
+                while not _taken(lock):
+                    if self._stop:
+                        return [None] * len(locks)
+                    time.sleep(POLL)
+            codes = [self._known(folder) for folder in self.folders]
+            if self._stop or None not in codes:
+                return codes
             start = time.monotonic()
-            with (self.folder / "log.txt").open("ab") as log:
+            with (self.folders[0] / "log.txt").open("ab") as log:
                 self._process = subprocess.Popen(
                     self._command,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
                     env=os.environ | {"PYTHONUNBUFFERED": "1"} | slot.environment,
-                    pass_fds=(lock.fileno(),),
+                    pass_fds=[lock.fileno() for lock in locks],
                     start_new_session=True,  # Ctrl-C is for the sweep, which asks its runs to stop.
                 )
             if slot.cores:
                 os.sched_setaffinity(self._process.pid, slot.cores)
-        record(
-            self.folder,
-            {"event": "start", "time": now(), "host": socket.gethostname(), "pid": self._process.pid},
-        )
+        self._record({"event": "start", "time": now(), "host": socket.gethostname(), "pid": self._process.pid})
+        for folder in self.folders[1:]:
+            with (folder / "log.txt").open("a") as log:
+                log.write(f"trained together with others: see ../{self.folders[0].name}/log.txt\n")
         if self._stop:  # Asked while the process was starting.
             self._process.send_signal(signal.SIGTERM)
         code = self._process.wait()
         if self._stop and code == -signal.SIGTERM:
             code = STOPPED  # Python itself was not there yet to handle it.
-        end = {"event": "end", "time": now(), "seconds": round(time.monotonic() - start, 3), "exit": code}
-        end |= {"lines": last_lines(self.folder)} if code else {}
-        record(self.folder, end | ({"pruned": True} if self._pruned and code == STOPPED else {}))
+        end = {"event": "end", "time": now(), "seconds": round(time.monotonic() - start, 3)}
+        codes = [0 if code == NOT_FINITE and is_complete(folder) else code for folder in self.folders]
+        for folder, own in zip(self.folders, codes, strict=True):
+            failed = {"lines": last_lines(self.folders[0])} if own else {}
+            pruned = {"pruned": True} if self._pruned and own == STOPPED else {}
+            record(folder, end | {"exit": own} | failed | pruned)
+        return codes
+
+    def _known(self, folder: Path) -> int | None:
+        # Whoever held the lock may have finished the run, and known nobody to tell.
+        code = exit_code(folder)
+        if self._retry and code:
+            code = None
+        if code is None and log_ends_well(folder):
+            code = 0
+            record(folder, {"event": "end", "time": now(), "seconds": None, "exit": code})
         return code
 
+    def _record(self, event: dict[str, Any]) -> None:
+        for folder in self.folders:
+            record(folder, event)
+
     def running(self) -> bool:
-        """Return whether the process of the run is alive."""
+        """Return whether the process of the runs is alive."""
         if self._process is None:
             return False
-        with (self.folder / "lock").open("a") as lock:
+        with (self.folders[0] / "lock").open("a") as lock:
             return not _taken(lock)
 
     def fresh(self) -> "Attempt":
-        """Return another attempt at the same run, for another process."""
-        return Attempt(self.folder.absolute(), self._command, retry=self._retry)
+        """Return another attempt at the same runs, for another process."""
+        return Attempt([folder.absolute() for folder in self.folders], self._command, retry=self._retry)
 
     def stop(self, *, pruned: bool = False) -> None:
-        """Ask the run to save its state and end, for good if it is `pruned`."""
+        """Ask the runs to save their states and end, for good if they are `pruned`."""
         if self._stop:
             return
         self._stop, self._pruned = True, pruned
@@ -107,17 +122,24 @@ class Attempt:
             self._process.send_signal(signal.SIGTERM)
 
 
-def prepare(folder: Path, base: Base, run: Run) -> list[str]:
-    """Create the folder of a run with its `command.json`, and return the command.
+def prepare(folder: Path, base: Base, runs: list[Run], *, retry: bool = False) -> Attempt:
+    """Create the folders of runs with their `command.json`, and return an attempt at them.
+
+    Args:
+        folder: of the sweep.
 
     Raises:
         OSError: the disk is full or can't be written.
     """
-    command = base.command(run, folder)
-    facts = {"config": run.spec, "overrides": run.settings(), "fixed": base.fixed, "argv": command}
-    folder.mkdir(parents=True, exist_ok=True)
-    replace(folder / "command.json", json.dumps(facts, indent=1) + "\n")
-    return command
+    folders = [folder / run.name for run in runs]
+    for run, own in zip(runs, folders, strict=True):
+        command = base.command(run, own)
+        facts = {"config": run.spec, "overrides": run.settings(), "fixed": base.fixed, "argv": command}
+        own.mkdir(parents=True, exist_ok=True)
+        replace(own / "command.json", json.dumps(facts, indent=1) + "\n")
+    if len(runs) > 1:
+        command = [sys.executable, "-m", "vit_jax.sweeps.together", *map(str, folders)]
+    return Attempt(folders, command, retry=retry)
 
 
 def replace(path: Path, text: str) -> None:
@@ -158,6 +180,16 @@ def log_ends_well(folder: Path) -> bool:
     return any(line.startswith("done: ") for line in last_lines(folder)[-1:])
 
 
+def is_complete(folder: Path) -> bool:
+    """Return whether the metrics of a run go to its last step."""
+    try:
+        total = json.loads((folder / "run.json").read_text())["size"]["steps"]
+    except (OSError, ValueError, KeyError):
+        return False
+    *_, last = read_records(folder, last=20_000) or [{}]
+    return last.get("step") == total
+
+
 def last_lines(folder: Path) -> list[str]:
     """Return the last lines of a run's output."""
     path = folder / "log.txt"
@@ -178,3 +210,17 @@ def _taken(lock: Any) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def read_records(folder: Path, last: int | None = None) -> list[dict[str, Any]]:
+    """Return the records of a run's metrics so far, or those in so many last bytes of them."""
+    path = folder / "metrics.jsonl"
+    try:
+        with path.open("rb") as file:
+            start = 0 if last is None else max(path.stat().st_size - last, 0)
+            file.seek(start)
+            lines = file.read().split(b"\n")
+    except OSError:
+        return []
+    # The last may be half written, and the first cut off.
+    return [json.loads(line) for line in lines[bool(start) : -1]]

@@ -23,13 +23,13 @@ class Task:
     def __init__(self, attempt: Attempt):
         self._attempt = attempt
 
-    def __call__(self) -> int | None:
-        code = self._attempt(Slot())
+    def __call__(self) -> list[int | None]:
+        codes = self._attempt(Slot())
         # SLURM may signal the run itself before submitit hears of it.
-        if code == STOPPED and _runs_in_slurm():
+        if STOPPED in codes and _runs_in_slurm():
             subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=True)
             time.sleep(ASK_EVERY * 6)
-        return code
+        return codes
 
     def checkpoint(self, *_: Any) -> Any:
         """Save the run, and let submitit start the job again."""
@@ -38,7 +38,8 @@ class Task:
         self._attempt.stop()
         while self._attempt.running():
             time.sleep(POLL)
-        record(self._attempt.folder, {"event": "end", "time": now(), "seconds": None, "exit": STOPPED})
+        for folder in self._attempt.folders:
+            record(folder, {"event": "end", "time": now(), "seconds": None, "exit": STOPPED})
         return submitit.helpers.DelayedSubmission(self)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -58,19 +59,20 @@ class Handle:
     """A job of the cluster, which outlives the command that submitted it.
 
     Args:
-        folder: of its run, whose record says how it ended.
+        folders: of its runs, whose records say how they ended.
         gone: whether the cluster no longer has the job.
     """
 
-    def __init__(self, folder: Path, gone: Callable[[], bool]):
-        self._folder, self._gone, self._before = folder, gone, len(attempts(folder))
+    def __init__(self, folders: list[Path], gone: Callable[[], bool]):
+        self._folders, self._gone = folders, gone
+        self._before = [len(attempts(folder)) for folder in folders]
 
     def done(self) -> bool:
-        new = len(attempts(self._folder)) > self._before
-        return (new and exit_code(self._folder) is not None) or self._gone()
+        new = [len(attempts(folder)) > before for folder, before in zip(self._folders, self._before, strict=True)]
+        return (all(new) and None not in self.result()) or self._gone()
 
-    def result(self) -> int | None:
-        return exit_code(self._folder)
+    def result(self) -> list[int | None]:
+        return [exit_code(folder) for folder in self._folders]
 
 
 class Cluster:
@@ -126,9 +128,9 @@ class Cluster:
         if not them:
             return []
         known = read_jobs(self._folder) if self._kind == "slurm" else {}
-        old = {a.folder.name: known[a.folder.name] for a in them if a.folder.name in known}
+        old = {name: known[name] for name in (each.folders[0].name for each in them) if name in known}
         old = {name: job for name, job in old.items() if not self._queued.gone(job)}
-        new = [attempt for attempt in them if attempt.folder.name not in old]
+        new = [each for each in them if each.folders[0].name not in old]
         try:
             with self._executor.batch():
                 jobs = [self._executor.submit(Task(attempt)) for attempt in new]
@@ -136,13 +138,13 @@ class Cluster:
             why = " ".join(str(error).split())[-300:]
             raise InputError(f"--cluster={self._kind}: the jobs could not be submitted: {why}") from error
         if self._kind == "local":
-            return [Handle(attempt.folder, job.done) for attempt, job in zip(them, jobs, strict=True)]
+            return [Handle(attempt.folders, job.done) for attempt, job in zip(them, jobs, strict=True)]
         with (self._folder / "jobs.jsonl").open("a") as lines:
             for attempt, job in zip(new, jobs, strict=True):
-                lines.write(json.dumps({"run": attempt.folder.name, "job": job.job_id}) + "\n")
+                lines.write(json.dumps({"run": attempt.folders[0].name, "job": job.job_id}) + "\n")
         self._queued.forget()
-        ids = old | {attempt.folder.name: job.job_id for attempt, job in zip(new, jobs, strict=True)}
-        return [Handle(each.folder, functools.partial(self._queued.gone, ids[each.folder.name])) for each in them]
+        ids = old | {attempt.folders[0].name: job.job_id for attempt, job in zip(new, jobs, strict=True)}
+        return [Handle(each.folders, functools.partial(self._queued.gone, ids[each.folders[0].name])) for each in them]
 
 
 class Queued:

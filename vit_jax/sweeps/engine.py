@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from vit_jax.errors import STOPPED, InputError, Stop
 from vit_jax.sweeps.attempt import Attempt, attempts, exit_code, prepare
-from vit_jax.sweeps.plan import Base, Run
+from vit_jax.sweeps.plan import Base, Run, program
 from vit_jax.sweeps.table import read_runs, write_table
 from vit_jax.sweeps.view import View
 
@@ -28,8 +28,8 @@ class Queue(Protocol):
 
     left: int
 
-    def take(self) -> Run | None:
-        """Return the next run, or None if there is none now."""
+    def take(self) -> list[Run]:
+        """Return the next run, or several that are trained together; empty if there is none now."""
 
     def ended(self, run: Run, code: int, pruned: bool) -> None:
         """Take note of how a run ended: its exit code, and whether it was stopped as unpromising."""
@@ -39,19 +39,28 @@ class Queue(Protocol):
 
 
 class Listed:
-    """The runs of a plan that are not done yet."""
+    """The runs of a plan that are not done yet, so many of them together."""
 
-    def __init__(self, runs: list[Run]):
-        self._runs, self.left = collections.deque(runs), len(runs)
+    def __init__(self, runs: list[Run], together: int = 1):
+        self.left = len(runs)
+        groups = collections.defaultdict(list)
+        for run in runs:
+            groups[program(run.config) if together > 1 else run.name].append(run)
+        self._groups = collections.deque(part for group in groups.values() for part in _parts(group, together))
 
-    def take(self) -> Run | None:
-        return self._runs.popleft() if self._runs else None
+    def take(self) -> list[Run]:
+        return self._groups.popleft() if self._groups else []
 
     def ended(self, run: Run, code: int, pruned: bool) -> None:
         pass
 
     def unpromising(self, run: Run) -> bool:
         return False
+
+
+def _parts(runs: list[Run], most: int) -> list[list[Run]]:
+    number = -(-len(runs) // most)
+    return [runs[i * len(runs) // number : (i + 1) * len(runs) // number] for i in range(number)]
 
 
 class Executor(Protocol):
@@ -66,7 +75,7 @@ class Executor(Protocol):
     waits: bool
 
     def start(self, attempts: list[Attempt]) -> list[Any]:
-        """Start attempts, and return for each what has `done()` and, as its `result()`, the exit code."""
+        """Start attempts, and return for each what has `done()` and, as its `result()`, its exit codes."""
 
 
 def left(folder: Path, runs: list[Run], retry: bool) -> list[Run]:
@@ -84,17 +93,16 @@ def drive(folder: Path, base: Base, queue: Queue, executor: Executor, view: View
     """
     asked = []
     before = {number: signal.signal(number, lambda number, _: asked.append(number)) for number in _SIGNALS}
-    active: dict[Any, tuple[Run, Attempt]] = {}
+    active: dict[Any, tuple[list[Run], Attempt]] = {}
     next_look = time.monotonic()
     next_table = next_look + TABLE_EVERY
     try:
         while True:
             started = []
-            while not asked and len(active) + len(started) < executor.room and (run := queue.take()) is not None:
-                with _going_on(run.name, view):
-                    attempt = Attempt(folder / run.name, prepare(folder / run.name, base, run), retry=retry)
-                    started.append((run, attempt))
-                    view.started(run.name)
+            while not asked and len(active) + len(started) < executor.room and (runs := queue.take()):
+                with _going_on(runs[0].name, view):
+                    started.append((runs, prepare(folder, base, runs, retry=retry)))
+                    view.started([run.name for run in runs])
             active |= zip(executor.start([attempt for _, attempt in started]), started, strict=True)
             if not active:
                 break
@@ -103,20 +111,20 @@ def drive(folder: Path, base: Base, queue: Queue, executor: Executor, view: View
             time.sleep(TICK)
             look = time.monotonic() >= next_look
             next_look = time.monotonic() + LOOK_EVERY if look else next_look
-            for run, attempt in active.values():
+            for runs, attempt in active.values():
                 if asked:
                     attempt.stop()
-                elif look and queue.unpromising(run):
+                elif look and all(map(queue.unpromising, runs)):
                     attempt.stop(pruned=True)
             for handle in [handle for handle in active if handle.done()]:
-                run, _ = active.pop(handle)
-                with _going_on(run.name, view):
-                    code = handle.result()
-                    *_, event = attempts(folder / run.name) or [{}]
-                    view.ended(run.name, code, event)
-                    if code is not None:
-                        queue.ended(run, code, bool(event.get("pruned")))
-            view.refresh([run.name for run, _ in active.values()])
+                runs, _ = active.pop(handle)
+                with _going_on(runs[0].name, view):
+                    for run, code in zip(runs, handle.result(), strict=True):
+                        *_, event = attempts(folder / run.name) or [{}]
+                        view.ended(run.name, code, event)
+                        if code is not None:
+                            queue.ended(run, code, bool(event.get("pruned")))
+            view.refresh([run.name for runs, _ in active.values() for run in runs])
             if time.monotonic() >= next_table:
                 start = time.monotonic()
                 try:

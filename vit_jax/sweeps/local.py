@@ -28,10 +28,10 @@ class Local:
         self._pool = ThreadPoolExecutor(self.room)
 
     def start(self, attempts: list[Attempt]) -> list[Future]:
-        """Start attempts, whose results are exit codes."""
+        """Start attempts; their results are the exit codes of their runs."""
         return [self._pool.submit(self._run, attempt) for attempt in attempts]
 
-    def _run(self, attempt: Attempt) -> int | None:
+    def _run(self, attempt: Attempt) -> list[int | None]:
         slot = self._free.get()
         try:
             return attempt(slot)

@@ -16,6 +16,7 @@ from vit_jax.config.coerce import literal
 from vit_jax.config.experiment import is_runtime
 from vit_jax.config.files import load_config, override
 from vit_jax.errors import InputError, nearest
+from vit_jax.sweeps.mapped import KEYS
 
 LONGEST = 100  # characters of a name before its digest; a file system allows 255
 
@@ -101,6 +102,12 @@ def name_of(overrides: dict[str, str]) -> str:
     text = ",".join(f"{key}={text}" for key, text in overrides.items() if key != "config")
     text = ",".join(filter(None, [overrides.get("config", ""), text]))
     return re.sub(r"[^A-Za-z0-9.,=+-]+", "_", text)[:LONGEST] or "base"
+
+
+def program(config: Config) -> str:
+    """Return what runs have in common that can be trained together: all but the numbers of `vit_jax.step.Numbers`."""
+    values = flatten(dataclasses.asdict(config))
+    return json.dumps({key: value for key, value in values.items() if key not in KEYS}, sort_keys=True)
 
 
 @functools.cache

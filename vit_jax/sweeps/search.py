@@ -6,10 +6,10 @@ from typing import Any
 import optuna
 
 from vit_jax.errors import STOPPED, InputError
+from vit_jax.sweeps.attempt import read_records
 from vit_jax.sweeps.plan import Base, Run, plan_runs
 from vit_jax.sweeps.space import Distribution, Overrides, shortened
 from vit_jax.sweeps.table import lower
-from vit_jax.sweeps.view import read_records
 
 SEARCHES = ("tpe", "random")
 PRUNERS = ("median", "halving", "none")
@@ -67,7 +67,7 @@ class Search:
         self._active: dict[str, Any] = {}
         self._reported: dict[str, int] = {}
 
-    def take(self) -> Run | None:
+    def take(self) -> list[Run]:
         if self._unfinished:
             frozen = self._unfinished.pop(0)
             trial = optuna.trial.Trial(self._study, frozen._trial_id)
@@ -77,12 +77,12 @@ class Search:
             trial = self._study.ask(_distributions(self._space))
             reported = 0
         else:
-            return None
+            return []
         (run,) = plan_runs(self._base, [self._overrides(trial.params)])
         trial.set_user_attr("run", run.name)
         self._active.setdefault(run.name, []).append(trial)
         self._reported[run.name] = reported
-        return run
+        return [run]
 
     def ended(self, run: Run, code: int, pruned: bool) -> None:
         trial = self._active[run.name].pop()

@@ -178,13 +178,15 @@ def _read(folder: Path, name: str) -> Row:
     seconds = _largest(records, "train/seconds")
     if seconds is None and (spent := [event["seconds"] for event in events if event.get("seconds") is not None]):
         seconds = sum(spent)
+    # Runs that are trained together share their devices.
+    devices = size["devices"] / size.get("together", 1) if "devices" in size else None
     counts = {
         "step": step,
         "steps": size.get("steps"),
         "parameters": size.get("parameters"),
         "flops": float(size["step_flops"] * step) if step is not None and "step_flops" in size else None,
         "seconds": seconds,
-        "device_seconds": seconds * size["devices"] if seconds is not None and "devices" in size else None,
+        "device_seconds": seconds * devices if seconds is not None and devices is not None else None,
         "memory_gib": _largest(records, "train/memory_gib"),
         "exit": last.get("exit"),
         "error": _error(last["exit"], lines) if status == "failed" else None,

@@ -1,12 +1,12 @@
 """What a sweep shows while it goes: a table on a terminal, plain lines elsewhere."""
 
-import json
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from vit_jax.errors import STOPPED
+from vit_jax.sweeps.attempt import read_records
 
 EVERY = 2.0  # seconds
 SHOWN = 30  # running runs
@@ -39,10 +39,10 @@ class View:
         else:
             print(line, flush=True)
 
-    def started(self, name: str) -> None:
-        """Show that a run was started."""
+    def started(self, names: list[str]) -> None:
+        """Show that runs were started, together if they are several."""
         if self._live is None:
-            print(f"started {name}", flush=True)
+            print(f"started {' with '.join(names)}", flush=True)
 
     def ended(self, name: str, code: int | None, event: dict[str, Any]) -> None:
         """Show how a run ended: its attempt's exit code and last event."""
@@ -89,17 +89,3 @@ def last_record(folder: Path) -> dict[str, Any]:
     for each in read_records(folder, last=20_000):
         record |= each
     return record
-
-
-def read_records(folder: Path, last: int | None = None) -> list[dict[str, Any]]:
-    """Return the records of a run's metrics so far, or those in so many last bytes of them."""
-    path = folder / "metrics.jsonl"
-    try:
-        with path.open("rb") as file:
-            start = 0 if last is None else max(path.stat().st_size - last, 0)
-            file.seek(start)
-            lines = file.read().split(b"\n")
-    except OSError:
-        return []
-    # The last may be half written, and the first cut off.
-    return [json.loads(line) for line in lines[bool(start) : -1]]
