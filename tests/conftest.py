@@ -19,3 +19,11 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 from jaxtyping import install_import_hook
 
 install_import_hook("vit_jax", "beartype.beartype")
+
+# Files whose tests start whole runs come first, so that neither of two workers is left with one of them at the end.
+LONG = ("hosts", "survival", "train", "final", "sweep_together", "sweep_local", "cache", "publish", "finetune")
+
+
+def pytest_collection_modifyitems(items):
+    """Put the long files first; the others stay in order."""
+    items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in LONG)
