@@ -1,99 +1,72 @@
-"""Draw a run: `python scripts/figures.py quickstart RUN` writes RUN/quickstart.png and prints a short summary."""
+"""Figures of a run, and of the studies from their sweeps' results.
 
-import json
+    python scripts/figures.py quickstart RUN                  writes RUN/quickstart.png and prints a short summary
+    python scripts/figures.py data_scale RESULTS.csv --out=PNG [--pictures=45_000]
+    python scripts/figures.py compute_scale RESULTS.csv --out=PNG
+    python scripts/figures.py positions RESULTS.csv --out=PNG
+    python scripts/figures.py resolution RESULTS.csv --out=PNG [--trained=32]
+
+A study also prints the figures behind the figure: means over seeds, and fitted laws.
+"""
+
+import argparse
+import importlib.util
 from pathlib import Path
 
-import jax
-import matplotlib
-import numpy as np
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
-from vit_jax import data
+from vit_jax.config.coerce import literal
 from vit_jax.errors import InputError, Parser, run_command
-from vit_jax.runs.checkpoint import load_model
 
-GREY, RIGHT, WRONG = "0.45", "#2a7f3f", "#c62828"
-
-
-def read_metrics(run: Path) -> list[dict[str, float]]:
-    """Return the records of a run's metrics.jsonl."""
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
-def series(records: list[dict], name: str) -> tuple[list[int], list[float]]:
-    """Return the steps at which a metric was written, and its values."""
-    found = [(record["step"], record[name]) for record in records if name in record]
-    return [step for step, _ in found], [value for _, value in found]
+# What each figure takes beside the run or results.
+OPTIONS = {
+    "quickstart": (),
+    "data_scale": ("out", "pictures"),
+    "compute_scale": ("out",),
+    "positions": ("out",),
+    "resolution": ("out", "trained"),
+}
 
 
-def draw_curves(axes: np.ndarray, records: list[dict]) -> None:
-    """Draw training and test loss and accuracy over steps."""
-    for ax, metric in zip(axes, ("loss", "accuracy"), strict=True):
-        ax.plot(*series(records, f"train/{metric}"), color=GREY, lw=1, label="train (augmented)")
-        ax.plot(*series(records, f"val/{metric}"), color="#1f5fa8", marker="o", ms=4, label="test")
-        ax.set_xlabel("step")
-        ax.set_title(metric)
-        ax.grid(alpha=0.25)
-        ax.legend(frameon=False)
-    axes[1].set_ylim(0, 1.02)
+def make_parser() -> Parser:
+    """Return the parser of the command line."""
+    parser = Parser(__doc__)
+    parser.add_argument("figure", choices=OPTIONS, metavar="FIGURE", help=", ".join(OPTIONS))
+    parser.add_argument("path", type=Path, metavar="PATH", help="a run directory; results.csv of the study's sweep")
+    parser.add_argument("--out", type=Path, metavar="PNG", help="of a study")
+    parser.add_argument("--pictures", type=_count, metavar="N", help="of data_scale: in the whole training set")
+    parser.add_argument("--trained", type=_count, metavar="PIXELS", help="of resolution: what models were trained at")
+    return parser
 
 
-def draw_predictions(axes: np.ndarray, source: data.Source, predicted: np.ndarray) -> None:
-    """Draw as many pictures as fit, with their predicted classes, wrong ones first."""
-    names, labels = source.label_names, source.labels
-    order = np.argsort(predicted == labels, kind="stable")
-    for ax, i in zip(axes.flat, order, strict=False):
-        right = predicted[i] == labels[i]
-        ax.imshow(source.images[i].squeeze(), cmap="gray_r", interpolation="nearest")
-        text = names[predicted[i]] if right else f"{names[predicted[i]]}, not {names[labels[i]]}"
-        ax.set_title(text, color=RIGHT if right else WRONG, fontsize=9, pad=3, weight="normal" if right else "bold")
-        for spine in ax.spines.values():
-            spine.set(color=RIGHT if right else WRONG, linewidth=0.8 if right else 2.5)
-        ax.set(xticks=[], yticks=[])
-
-
-def quickstart(run: Path) -> None:
-    """Write RUN/quickstart.png, curves above a grid of test pictures, and print a summary."""
-    model, (config, _) = load_model(run)
-    source = data.prepare(data.open_sources(config)["val"], config)
-    predicted = np.asarray(jax.jit(lambda images: model(images).argmax(-1))(source.images))
-    right = int((predicted == source.labels).sum())
-    records = read_metrics(run)
-
-    figure = plt.figure(figsize=(11, 9.5), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.75))
-    draw_curves(top.subplots(1, 2), records)
-    draw_predictions(bottom.subplots(5, 12), source, predicted)
-    wrong = len(source) - right
-    top.suptitle(f"{config.model.name} on {config.data.name}: {right}/{len(source)} test pictures right", weight="bold")
-    bottom.suptitle(f"predictions, the {wrong} wrong ones first" if wrong else "predictions, none wrong")
-    figure.savefig(run / "quickstart.png", dpi=110)
-
-    steps, speeds = series(records, "train/images_per_second")
-    seconds = np.diff([0, *steps]) * config.batch / np.array(speeds)
-    print(f"""
-test accuracy      {right / len(source):.4f}  ({right} of {len(source)} pictures)
-training time      {sum(seconds):.0f} s  ({np.median(speeds):,.0f} pictures per second)
-run directory      {run}
-figure             {run / "quickstart.png"}
-
-what to try next
-  .venv/bin/python -m vit_jax.evaluate --workdir={run}
-  .venv/bin/python -m vit_jax.train --config=configs/digits.py --workdir=runs/deeper --config.model.depth=8
-  your own pictures: see docs/own_folder.md""")
+def _count(text: str) -> int:
+    value = literal(text)
+    if type(value) is not int or value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number above 0")
+    return value
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Read the command line and draw."""
-    parser = Parser(__doc__)
-    parser.add_argument("figure", choices=["quickstart"])
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run directory")
-    args = parser.parse_args(argv)
-    if not args.run.is_dir():
-        raise InputError(f"{str(args.run)!r} is not a run directory")
-    quickstart(args.run)
+    """Read the command line and draw.
+
+    Raises:
+        InputError: there is nothing to draw there, or matplotlib is missing.
+    """
+    options = vars(make_parser().parse_args(argv))
+    name, path = options.pop("figure"), options.pop("path")
+    for option, value in options.items():
+        if value is not None and option not in OPTIONS[name]:
+            raise InputError(f"--{option}: means nothing for {name}; leave it out")
+    if "out" in OPTIONS[name] and options["out"] is None:
+        raise InputError(f"{name}: say where the figure goes, --out=PNG")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise InputError("figures need matplotlib: pip install 'vit_jax[figures]'")
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from plots import compute_scale, data_scale, positions, quickstart, resolution
+
+    figures = (compute_scale, data_scale, positions, quickstart, resolution)
+    drawing = {module.__name__.removeprefix("plots."): module.draw for module in figures}
+    drawing[name](path, **{option: options[option] for option in OPTIONS[name]})
 
 
 if __name__ == "__main__":

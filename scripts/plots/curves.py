@@ -1,0 +1,41 @@
+"""Lines of means with bands, and what all figures of studies look like."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+from plots.results import Mean
+
+from vit_jax.weights.files import replacing
+
+DPI = 100
+WIDTH = 9.0  # inches, which are the 900 pixels of a page
+
+
+def banded(ax: Axes, x: Sequence[float], means: Sequence[Mean], *, color: str, **line) -> None:
+    """Draw means as a line, and their intervals as a band."""
+    ax.plot(x, [mean.value for mean in means], color=color, **line)
+    low, high = (np.array([getattr(mean, side) for mean in means]) for side in ("low", "high"))
+    if np.isfinite(low).any():
+        ax.fill_between(x, low, high, color=color, alpha=0.15, lw=0)
+
+
+def accuracy_axis(ax: Axes, label: str) -> None:
+    """Label the y axis, which is an accuracy, in per cent."""
+    ax.set_ylabel(label)
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    ax.grid(alpha=0.25)
+
+
+def save(figure: Figure, out: Path) -> None:
+    """Write a figure as PNG.
+
+    Raises:
+        InputError: it can't be written.
+    """
+    with replacing(out) as part:
+        figure.savefig(part, dpi=DPI, format="png")
+    print(f"figure  {out}")
