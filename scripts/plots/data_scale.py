@@ -50,13 +50,13 @@ def draw(results: Path, out: Path, pictures: int | None) -> None:
             banded(ax, x, means, **style)
             print(
                 f"{shown(model):12s} {metric:22s}",
-                *(f"{a:g}: {mean.value:.4f}" for a, mean in zip(x, means, strict=True)),
+                *(f"{at:,}: {mean.value:.4f}" for at, mean in zip(x, means, strict=True)),
             )
     for ax, title in zip(axes, panels.values(), strict=True):
         ax.set_xscale("log")
         ax.set_xticks(sorted({_amount(number(row, "data.fraction"), pictures) for row in rows}))
         ax.xaxis.set_minor_locator(NullLocator())
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,g}" if pictures else f"{x:g}"))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}" if pictures else f"{x:g}"))
         ax.set_xlabel("training pictures" if pictures else "fraction of the training set")
         accuracy_axis(ax, title)
     axes[0].legend(frameon=False)
