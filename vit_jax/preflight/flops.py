@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 
@@ -33,11 +34,30 @@ def _contracted(equation: JaxprEqn) -> int:
 
 
 def _convolution(equation: JaxprEqn) -> int:
-    params, kernel = equation.params, equation.invars[1].aval
-    features = kernel.shape[params["dimension_numbers"].rhs_spec[0]]
-    each = kernel.size // features  # Per output: the spatial window times the channels of its group.
-    # The zeros between the pixels of a dilated input, as in the gradient of a strided convolution, cost nothing.
-    return 2 * equation.outvars[0].aval.size * each // math.prod(params["lhs_dilation"])
+    params = equation.params
+    picture, kernel, output = (x.aval.shape for x in (*equation.invars, *equation.outvars))
+    axes = params["dimension_numbers"]
+    # What meets the padding, or the zeros between the pixels of a dilated input, costs nothing: so the gradients of a
+    # convolution cost as much as itself.
+    pairs = math.prod(
+        _pairs(picture[axis], kernel[window], output[out], *facts)
+        for axis, window, out, *facts in zip(
+            *(axes.lhs_spec[2:], axes.rhs_spec[2:], axes.out_spec[2:]),
+            *(params[name] for name in ("window_strides", "padding", "lhs_dilation", "rhs_dilation")),
+            strict=True,
+        )
+    )
+    batch, features = (output[axis] for axis in axes.out_spec[:2])
+    return 2 * batch * features * kernel[axes.rhs_spec[1]] * pairs
+
+
+def _pairs(
+    pixels: int, window: int, outputs: int, stride: int, padding: tuple[int, int], between: int, spread: int
+) -> int:
+    """Return how many pairs of an output and an entry of the kernel meet a pixel, along one axis."""
+    first = np.arange(outputs)[:, None] * stride - padding[0]
+    place = first + np.arange(window) * spread
+    return int(((place >= 0) & (place <= (pixels - 1) * between) & (place % between == 0)).sum())
 
 
 def _inner(params: dict[str, Any]) -> Iterator[Jaxpr | ClosedJaxpr]:
