@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter
 from plots.results import Mean
 
 from vit_jax.weights.files import replacing
 
 DPI = 100
 WIDTH = 9.0  # inches, which are the 900 pixels of a page
+
+PER_CENT = FuncFormatter(lambda share, _: f"{round(100 * share, 6):g} %")
 
 
 def banded(ax: Axes, x: Sequence[float], means: Sequence[Mean], *, color: str, **line) -> None:
@@ -26,7 +28,7 @@ def banded(ax: Axes, x: Sequence[float], means: Sequence[Mean], *, color: str, *
 def accuracy_axis(ax: Axes, label: str) -> None:
     """Label the y axis, which is an accuracy, in per cent."""
     ax.set_ylabel(label)
-    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    ax.yaxis.set_major_formatter(PER_CENT)
     ax.grid(alpha=0.25)
 
 

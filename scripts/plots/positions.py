@@ -5,8 +5,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import PercentFormatter
-from plots.curves import WIDTH, save
+from plots.curves import PER_CENT, WIDTH, save
 from plots.results import accuracy_of, grouped, mean_of, number, read_results, seeds_of
 
 KINDS = {
@@ -49,10 +48,11 @@ def draw(results: Path, out: Path) -> None:
             ax.plot([number(row, metric) for row in group], [height] * len(group), "|", ms=9, color=color, alpha=0.6)
         for kind, mean in means.items():
             where = "" if kind == "none" else label
-            print(f"{KINDS[kind]:18s} {where:20s} {mean.value:.4f}  {mean.low:.4f} to {mean.high:.4f}")
+            interval = "" if np.isnan(mean.low) else f"  {mean.low:.4f} to {mean.high:.4f}"
+            print(f"{KINDS[kind]:18s} {where:20s} {mean.value:.4f}{interval}")
     ax.set_yticks(range(len(kinds)), [KINDS[kind] for kind in kinds])
     ax.set_ylim(len(kinds) - 0.5, -0.5)
-    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    ax.xaxis.set_major_formatter(PER_CENT)
     ax.set_xlabel(f"{metric.split('/')[0]} accuracy")
     ax.grid(alpha=0.25, axis="x")
     figure.legend(loc="outside lower center", ncols=3, frameon=False)

@@ -32,6 +32,8 @@ def draw(results: Path, out: Path, trained: int | None) -> None:
     for ax, tuned in zip(axes, (False, True), strict=True):
         for position, (label, color, marker) in POSITIONS.items():
             own = {size: groups[position, tuned, size] for size in sizes if (position, tuned, size) in groups}
+            if not own:
+                continue
             means = [mean_of(group, metric) for group in own.values()]
             banded(ax, list(own), means, color=color, marker=marker, ms=5, label=label)
             how = "fine-tuned" if tuned else "as it is"
