@@ -75,6 +75,7 @@ def test_what_an_unrecorded_end_means(tmp_path):
     (cut.folders[0] / "attempts.jsonl").write_text('{"event": "start", "pid": 1}\n{"event": "en')
     assert exit_code(cut.folders[0]) is None
     assert cut(Slot()) == [0]
+    assert exit_code(cut.folders[0]) == 0  # The new lines don't go on where the old one was cut.
 
 
 def test_a_slot_chooses_cores_and_devices(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from vit_jax.errors import NOT_FINITE, STOPPED
 from vit_jax.sweeps.plan import Base, Run
@@ -51,7 +51,7 @@ class Attempt:
         with contextlib.ExitStack() as held:
             locks = [held.enter_context((folder / "lock").open("w")) for folder in self.folders]
             for lock in locks:
-                while not _taken(lock):
+                while not take(lock):
                     if self._stop:
                         return [None] * len(locks)
                     time.sleep(POLL)
@@ -107,7 +107,7 @@ class Attempt:
         if self._process is None:
             return False
         with (self.folders[0] / "lock").open("a") as lock:
-            return not _taken(lock)
+            return not take(lock)
 
     def fresh(self) -> "Attempt":
         """Return another attempt at the same runs, for another process."""
@@ -151,8 +151,10 @@ def replace(path: Path, text: str) -> None:
 
 def record(folder: Path, event: dict[str, Any]) -> None:
     """Append an event to the attempts at a run."""
-    with (folder / "attempts.jsonl").open("a") as lines:
-        lines.write(json.dumps(event) + "\n")
+    path = folder / "attempts.jsonl"
+    torn = path.exists() and not path.read_bytes().endswith(b"\n")  # By a kill or a full disk.
+    with path.open("a") as lines:
+        lines.write("\n" * torn + json.dumps(event) + "\n")
 
 
 def attempts(folder: Path) -> list[dict[str, Any]]:
@@ -204,7 +206,8 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _taken(lock: Any) -> bool:
+def take(lock: IO) -> bool:
+    """Return whether a file could be locked for this process and those that inherit it."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

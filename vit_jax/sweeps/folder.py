@@ -1,7 +1,6 @@
 """The folder of a sweep: whose it is, who works on it now, and how to stop them."""
 
 import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -13,7 +12,7 @@ from typing import Any
 
 from vit_jax.config.experiment import is_runtime
 from vit_jax.errors import InputError
-from vit_jax.sweeps.attempt import attempts, replace
+from vit_jax.sweeps.attempt import attempts, replace, take
 from vit_jax.sweeps.plan import Base
 
 
@@ -57,7 +56,7 @@ def working_on(folder: Path, base: Base) -> Iterator[None]:
     except OSError as error:
         raise InputError(f"workdir {str(folder)!r} can't be written: {error.strerror}") from error
     with lock:
-        if not _take(lock):
+        if not take(lock):
             holder = _holder(folder)
             who = f" by process {holder['pid']} of {holder['host']}" if holder else ""
             raise InputError(f"the sweep in {str(folder)!r} is already running{who}; see --stop")
@@ -84,7 +83,7 @@ def _stop(path: Path, holder: dict[str, Any] | None) -> bool:
     if not path.exists() or not holder or "pid" not in holder:
         return False
     with path.open("a+") as lock:
-        if _take(lock):
+        if take(lock):
             return False
         if holder["host"] != socket.gethostname():
             raise InputError(
@@ -92,16 +91,8 @@ def _stop(path: Path, holder: dict[str, Any] | None) -> bool:
             )
         with contextlib.suppress(ProcessLookupError):
             os.kill(holder["pid"], signal.SIGTERM)
-        while not _take(lock):
+        while not take(lock):
             time.sleep(0.1)
-    return True
-
-
-def _take(lock: Any) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
     return True
 
 
