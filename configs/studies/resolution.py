@@ -8,8 +8,7 @@ python scripts/figures.py resolution studies/resolution_sizes/results.csv --out=
 
 The first trains models with each kind of position: learned, which is resampled for other sizes; sine-cosine, which is
 computed for them; none. The second starts from each of its `runs` at every size, once without learning anything, and
-once for a short time. `scale` is laptop (CIFAR-10 at 32 pixels), gpu (ImageNet-1k) or pod (ImageNet-21k). Measured at
-laptop scale: docs/studies/resolution.md; the others are not measured here.
+once for a short time. `scale` is laptop (CIFAR-10 at 32 pixels), gpu (ImageNet-1k) or pod (ImageNet-21k). Not measured yet: docs/studies/resolution.md.
 """
 
 import json
