@@ -8,7 +8,8 @@ python scripts/figures.py resolution studies/resolution_sizes/results.csv --out=
 
 The first trains models with each kind of position: learned, which is resampled for other sizes; sine-cosine, which is
 computed for them; none. The second starts from each of its `runs` at every size, once without learning anything, and
-once for a short time. `scale` is laptop (CIFAR-10 at 32 pixels), gpu (ImageNet-1k) or pod (ImageNet-21k). Not measured yet: docs/studies/resolution.md.
+once for a short time. `scale` is laptop (CIFAR-10 at 32 pixels), gpu (ImageNet-1k) or pod (ImageNet-21k).
+Not measured yet: docs/studies/resolution.md.
 """
 
 import json
