@@ -1,7 +1,7 @@
 """Kills a sweep at random: it must end as one that was never disturbed, and repeat nothing.
 
-python -m tests.killed_sweeps                     # 12 runs, of which two fail; the sweep itself is killed three times
-python -m tests.killed_sweeps --cluster=local     # through submitit, in processes of this machine
+python -m tests.killed_sweeps                             # 12 runs, of which two fail; the sweep itself is killed three times
+python -m tests.killed_sweeps --cluster=local --kills=1   # through submitit, in processes of this machine
 
 One run can't start (its patches don't fit the pictures), and another is killed from outside. It prints what came out; a
 difference ends it with a traceback.
@@ -113,12 +113,16 @@ def check(sweep: Sweep, killed: str) -> list[str]:
     return done
 
 
-def disturb(sweep: Sweep, kills: int, rng: random.Random) -> str:
-    """Run a sweep to its end, killing a run and then the command so many times; return the name of that run."""
+def disturb(sweep: Sweep, kills: int, pause: tuple[float, float], rng: random.Random) -> str:
+    """Run a sweep to its end, killing a run and then the command so many times; return the name of that run.
+
+    Args:
+        pause: the least and the most seconds before the command is killed.
+    """
     sweep.start()
     killed = kill_run(sweep, 1)
     for _ in range(kills):
-        time.sleep(rng.uniform(5, 15))
+        time.sleep(rng.uniform(*pause))
         assert sweep.process.poll() is None, "the sweep was over too soon"
         sweep.kill()
         time.sleep(rng.uniform(0, 5))
@@ -135,11 +139,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cluster", choices=["local"])
     args = parser.parse_args()
-    options = [f"--cluster={args.cluster}"] if args.cluster else ["--processes=2"]
+    # There, all runs train at once, and the sweep is soon over.
+    pause = (0.5, 1.5) if args.cluster else (5, 15)
+    options = [f"--cluster={args.cluster}", "--config.total=60st"] if args.cluster else ["--processes=2"]
     with tempfile.TemporaryDirectory(prefix="vit_jax_sweeps_") as scratch:
         whole, sweep = (Sweep(Path(scratch), name, args.runs, *options) for name in ("whole", "disturbed"))
         whole.finish()
-        killed = disturb(sweep, args.kills, random.Random(args.seed))
+        killed = disturb(sweep, args.kills, pause, random.Random(args.seed))
         codes = sorted(sweep.codes().values())
         print(f"{args.runs} runs, the sweep killed {args.kills} times: exit codes {codes}", flush=True)
         for name in check(sweep, killed):
