@@ -1,6 +1,6 @@
 """Kills a sweep at random: it must end as one that was never disturbed, and repeat nothing.
 
-python -m tests.killed_sweeps                             # 12 runs, of which two fail; the sweep itself is killed three times
+python -m tests.killed_sweeps                             # 12 runs, two of which fail; the sweep is killed three times
 python -m tests.killed_sweeps --cluster=local --kills=1   # through submitit, in processes of this machine
 
 One run can't start (its patches don't fit the pictures), and another is killed from outside. It prints what came out; a

@@ -77,3 +77,9 @@ def test_an_unknown_scale_or_model_is_told_in_one_line(name):
     if name.endswith("_scale"):
         with pytest.raises(InputError, match="model=S/16: at scale=laptop it must be one of 48/4"):
             runs_of(f"{name}:model=S/16")
+
+
+@pytest.mark.parametrize("name", ["data_scale", "compute_scale"])
+def test_each_family_has_its_rate(name):
+    rates = {(run.config.model.name.startswith("BiT-"), run.config.optim.lr) for run in runs_of(name)}
+    assert rates == {(True, 3e-3), (False, 1e-3)}
