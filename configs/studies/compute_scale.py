@@ -73,7 +73,7 @@ def get_config(arg=None):
         c.data = dict(name="folder", train="train[:90%]", val="train[90%:]", test="test", threads=2)
         c.data.crop_fraction = 1.0
         c.augment = dict(flip=True, shift=2)
-        # Of 1e-3 and 3e-3, each family's better one after 400 updates (docs/studies/data_scale.md).
+        # At 3e-3 a BiT learns faster, and a ViT or hybrid does not: docs/studies/data_scale.md.
         lr = 3e-3 if arg.model.startswith("BiT-") else 1e-3
         c.optim = dict(name="adamw", lr=lr, weight_decay=0.05)
     else:
