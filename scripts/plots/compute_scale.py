@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, StrMethodFormatter
 from plots.curves import WIDTH, accuracy_axis, save
 from plots.power_law import fit, front
 from plots.results import (
@@ -41,10 +41,9 @@ def draw(results: Path, out: Path) -> None:
     for ax, (cost, label) in zip(axes, COSTS.items(), strict=True):
         _draw_panel(ax, groups, metric, cost)
         ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(EngFormatter() if cost == "flops" else StrMethodFormatter("{x:,g}"))
         ax.xaxis.set_minor_formatter(NullFormatter())
-        if cost == "device_seconds":
-            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
         ax.set_xlabel(label)
         accuracy_axis(ax, f"{metric.split('/')[0]} accuracy" if ax is axes[0] else "")
     axes[0].legend(frameon=False, fontsize=8)
