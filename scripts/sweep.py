@@ -45,7 +45,11 @@ def make_parser() -> Parser:
     add("--trials", type=int, default=20, metavar="N", help="runs of a search, all in all (20)")
     add("--space", nargs="+", default=[], metavar="KEY=RANGE", help="what a search varies: log, uniform, int or values")
     add("--metric", metavar="NAME", help="what to compare runs by; else what the runs select their best checkpoint by")
-    add("--prune", choices=("median", "halving", "none"), default="median", help="which runs a search stops early")
+    add(
+        "--prune",
+        choices=("median", "halving", "none"),
+        help="which runs a search stops early (median; on a cluster none)",
+    )
     add("--storage", metavar="URL", help="database of a search; else a journal in DIR")
     add("--seed", type=int, default=0, metavar="N", help="of the draws and of a search (0); runs have their own")
     add(
@@ -113,22 +117,25 @@ def plan(args: argparse.Namespace, base: Base) -> tuple[Callable[[], Queue], str
         runs = find_runs(args, base)
         metric = args.metric or best_metric(runs[0].config)
         if args.metric is not None:
-            check_metric(runs[0], metric)
+            check_metric(runs[0], metric, args.workdir)
         show_plan(runs, args.workdir)
         return lambda: Listed(left(args.workdir, runs, args.retry), args.together), metric
     space = parse_space("--space", args.space)
-    if not space or args.grid or args.random:
-        raise InputError("--search needs --space, what it varies, and neither --grid nor --random")
+    if not space or args.grid or args.random or args.only or args.together > 1:
+        raise InputError("--search needs --space, what it varies, and no --grid, --random, --only or --together")
+    if args.cluster and args.prune not in (None, "none"):
+        raise InputError(f"--prune={args.prune}: runs on a cluster are not stopped early; leave it out")
+    pruner = args.prune or ("none" if args.cluster else "median")
     try:
         from vit_jax.sweeps.search import Search
     except ImportError as error:
         raise InputError("a search needs Optuna: pip install 'vit_jax[sweeps]'") from error
     first = plan_runs(base, drawn(space, 1, args.seed))[0]
     metric = args.metric or best_metric(first.config)
-    check_metric(first, metric)
+    check_metric(first, metric, args.workdir)
     print(f"{base.spec}: {args.trials:,} runs for the best {metric}, over {' '.join(args.space)}; one may be:")
     show_plan([first], args.workdir)
-    how = dict(kind=args.search, trials=args.trials, pruner=args.prune, seed=args.seed, storage=args.storage)
+    how = dict(kind=args.search, trials=args.trials, pruner=pruner, seed=args.seed, storage=args.storage)
     return lambda: Search(args.workdir, base, space, metric=metric, **how), metric
 
 

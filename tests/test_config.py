@@ -140,3 +140,13 @@ def test_accumulation_is_free_to_change_where_nothing_is_drawn():
 
     assert changed(Model()) == []
     assert changed(Model(drop_path=0.1)) == ["accumulate: 1 -> 4"]
+
+
+def test_a_config_argument_may_have_choices():
+    def scale(arg):
+        return parse_arg(arg, scale=("laptop", "pod"), model="").scale
+
+    assert scale(None) == "laptop"
+    assert scale("model=B/16,scale=pod") == "pod"
+    with pytest.raises(InputError, match="config argument scale='laptp': did you mean 'laptop'"):
+        scale("scale=laptp")

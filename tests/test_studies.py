@@ -71,7 +71,7 @@ def test_every_size_of_a_resolution_starts_from_every_run(tmp_path):
 
 @pytest.mark.parametrize("name", ["data_scale", "compute_scale", "positions", "resolution"])
 def test_an_unknown_scale_or_model_is_told_in_one_line(name):
-    with pytest.raises(InputError, match="scale=desk: must be one of laptop, gpu, pod") as caught:
+    with pytest.raises(InputError, match="config argument scale='desk': choose one of laptop, gpu, pod") as caught:
         runs_of(f"{name}:scale=desk")
     assert "\n" not in str(caught.value)
     if name.endswith("_scale"):

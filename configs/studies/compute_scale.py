@@ -53,9 +53,7 @@ SEEDS = {"laptop": 3, "gpu": 3, "pod": 1}
 
 def parse(arg):
     """Return the argument; the model defaults to the first of the scale."""
-    arg = parse_arg(arg, scale="laptop", model="")
-    if arg.scale not in MODELS:
-        raise ValueError(f"scale={arg.scale}: must be one of {', '.join(MODELS)}")
+    arg = parse_arg(arg, scale=("laptop", "gpu", "pod"), model="")
     models = MODELS[arg.scale]
     arg.model = arg.model or next(iter(models))
     if arg.model not in models:

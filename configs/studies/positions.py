@@ -26,10 +26,7 @@ SEEDS = {"laptop": 3, "gpu": 3, "pod": 1}
 
 def parse(arg):
     """Return the argument."""
-    arg = parse_arg(arg, scale="laptop")
-    if arg.scale not in SEEDS:
-        raise ValueError(f"scale={arg.scale}: must be one of {', '.join(SEEDS)}")
-    return arg
+    return parse_arg(arg, scale=("laptop", "gpu", "pod"))
 
 
 def get_config(arg=None):

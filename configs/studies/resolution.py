@@ -29,10 +29,7 @@ SEEDS = {"laptop": 3, "gpu": 3, "pod": 1}
 
 def parse(arg):
     """Return the argument."""
-    arg = parse_arg(arg, scale="laptop", runs="")
-    if arg.scale not in SIZES:
-        raise ValueError(f"scale={arg.scale}: must be one of {', '.join(SIZES)}")
-    return arg
+    return parse_arg(arg, scale=("laptop", "gpu", "pod"), runs="")
 
 
 def get_config(arg=None):

@@ -1,6 +1,5 @@
 """A run at a glance: its curves, and what it makes of its test pictures."""
 
-import json
 from pathlib import Path
 
 import jax
@@ -10,13 +9,9 @@ import numpy as np
 from vit_jax import data
 from vit_jax.errors import InputError
 from vit_jax.runs.checkpoint import load_model
+from vit_jax.runs.records import read_records
 
 GREY, RIGHT, WRONG = "0.45", "#2a7f3f", "#c62828"
-
-
-def read_metrics(run: Path) -> list[dict[str, float]]:
-    """Return the records of a run's metrics.jsonl."""
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 def series(records: list[dict], name: str) -> tuple[list[int], list[float]]:
@@ -63,7 +58,7 @@ def draw(run: Path) -> None:
     source = data.prepare(data.open_sources(config)["val"], config)
     predicted = np.asarray(jax.jit(lambda images: model(images).argmax(-1))(source.images))
     right = int((predicted == source.labels).sum())
-    records = read_metrics(run)
+    records = read_records(run)
 
     figure = plt.figure(figsize=(11, 9.5), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.75))

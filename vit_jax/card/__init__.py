@@ -9,6 +9,7 @@ from vit_jax.card.curve import write_curve
 from vit_jax.config import Config
 from vit_jax.errors import InputError
 from vit_jax.runs.directory import read_facts
+from vit_jax.runs.records import read_records
 from vit_jax.tasks import TASKS
 from vit_jax.weights.files import replacing
 
@@ -34,7 +35,7 @@ def write_card(workdir: Path, folder: Path | None = None, **options: Any) -> Pat
         raise InputError(
             f"{path}: is kept, because it has words of your own; without the line {MARK!r} it isn't made again"
         )
-    records = facts.read_metrics(workdir)
+    records = read_records(workdir)
     metric = TASKS[config.task].best
     name = next((name for name, _ in config.evaluations()), None)
     text = render(

@@ -1,6 +1,5 @@
 """What a card says of a model and of its run, read from the config and the files of a run directory."""
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +11,10 @@ from flax import nnx
 
 from vit_jax import tree
 from vit_jax.config import Config
-from vit_jax.errors import InputError
 from vit_jax.models import abstract_model
 from vit_jax.preflight.flops import count_flops
 from vit_jax.runs.directory import finished_steps
-from vit_jax.tasks import TASKS, best_metric
+from vit_jax.tasks import TASKS, best_metric, is_lower_better
 
 SHOWN = 20  # names of classes
 
@@ -98,29 +96,12 @@ def recipe(config: Config, steps: int) -> dict[str, str]:
     return rows | {"seed": str(config.seed)}
 
 
-def read_metrics(workdir: Path) -> list[dict[str, Any]]:
-    """Return the records of `metrics.jsonl`; a last line that was cut off is left out.
-
-    Raises:
-        InputError: a line is no record.
-    """
-    path = workdir / "metrics.jsonl"
-    try:
-        lines = path.read_text().splitlines(keepends=True)
-        records = [json.loads(line) for line in lines if line.endswith("\n")]
-        return [record for record in records if record["step"] >= 0]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{str(path)!r} has a line that is not a metrics record; repair or remove it") from error
-
-
 def results(workdir: Path, config: Config, records: list[dict[str, Any]]) -> list[Row]:
     """Return the results of each evaluation, at the selected step and at the last."""
     best, selected = best_metric(config), None
     scores = {record["step"]: record[best] for record in records if record.get(best) is not None}
     if best is not None and (kept := {step: scores[step] for step in finished_steps(workdir) if step in scores}):
-        selected = (min if best.endswith("loss") else max)(kept, key=lambda step: (kept[step], step))
+        selected = (min if is_lower_better(best) else max)(kept, key=lambda step: (kept[step], step))
     rows = []
     for name in dict.fromkeys(key.partition("/")[0] for record in records for key in record if "/" in key):
         own = {record["step"]: record for record in records if any(key.startswith(f"{name}/") for key in record)}

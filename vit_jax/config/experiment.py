@@ -172,14 +172,19 @@ def is_runtime(key: str) -> bool:
 
 
 def parse_arg(arg: str | None, **defaults) -> types.SimpleNamespace:
-    """Parse a config file's argument, such as "model=mu/4,debug"; each value gets the type of its default."""
+    """Parse a config file's argument, such as "model=mu/4,debug"; each value gets the type of its default.
+
+    A default that is a tuple lists the values that are allowed, of which the first is the default.
+    """
+    choices = {key: default for key, default in defaults.items() if isinstance(default, tuple)}
+    defaults |= {key: first for key, (first, *_) in choices.items()}
     values = dict(defaults)
     for item in filter(None, (arg or "").split(",")):
         key, equals, text = item.partition("=")
         if key not in defaults:
             raise InputError(f"config argument {key!r} is unknown; {nearest(key, defaults)}")
         value = True if not equals else text if isinstance(defaults[key], str) else literal(text)
-        wanted = type(defaults[key])
+        wanted = Literal[choices[key]] if key in choices else type(defaults[key])
         values[key] = value if defaults[key] is None else coerce(value, wanted, f"config argument {key}")
     return types.SimpleNamespace(**values)
 

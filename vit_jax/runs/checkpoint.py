@@ -25,7 +25,7 @@ from vit_jax.models import init_params, model_graph
 from vit_jax.runs.digest import digests
 from vit_jax.runs.directory import Facts, finished_steps, read_facts
 from vit_jax.step import State
-from vit_jax.tasks import best_metric
+from vit_jax.tasks import best_metric, is_lower_better
 
 # Items of their own, so that the model can be read without the other fields of the state, which form "training".
 ALONE = ("params", "ema")
@@ -78,7 +78,7 @@ class Checkpoints:
             except (OSError, ValueError):
                 continue
             if score is not None and score == score:
-                scores[step] = -score if self._select.endswith(("loss", "ece")) else score
+                scores[step] = -score if is_lower_better(self._select) else score
         return max(scores, key=lambda step: (scores[step], step), default=None)
 
     def selected(self) -> int | None:

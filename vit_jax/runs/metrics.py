@@ -18,8 +18,8 @@ from tensorboardX.record_writer import RecordWriter
 from tensorboardX.summary import scalar
 from tqdm import tqdm
 
-from vit_jax.errors import InputError
 from vit_jax.evaluators import Results
+from vit_jax.runs.records import read_records
 from vit_jax.runs.results import Figures, write_tables
 
 
@@ -35,16 +35,12 @@ class Writer:
     def __init__(self, workdir: Path, step: int):
         path, self._evaluation = workdir / "metrics.jsonl", workdir / "evaluation"
         self._figures = Figures(self._evaluation)
-        try:
-            records = {line: json.loads(line) for line in _whole_lines(path)}
-            kept = {line: record for line, record in records.items() if record["step"] <= step}
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{str(path)!r} has a line that is not a metrics record; repair or remove it") from error
+        kept = [record for record in read_records(workdir) if record["step"] <= step]
         partial = path.with_suffix(".partial")
-        partial.write_text("".join(kept))
+        partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
         os.replace(partial, path)
         self._lines = path.open("a", buffering=1)
-        self.spent = max((record.get("train/seconds", 0.0) for record in kept.values()), default=0.0)
+        self.spent = max((record.get("train/seconds", 0.0) for record in kept), default=0.0)
         folder = workdir / "tensorboard"
         folder.mkdir(exist_ok=True)
         # Not `SummaryWriter`: if its thread can't write, the run waits for it forever.
@@ -87,12 +83,6 @@ class Writer:
         finally:
             self._lines.close()
             self._events.close()
-
-
-def _whole_lines(path: Path) -> list[str]:
-    if not path.exists():
-        return []
-    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
 class Clock:

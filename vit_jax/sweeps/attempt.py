@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from vit_jax.errors import NOT_FINITE, STOPPED
+from vit_jax.runs.records import read_records
 from vit_jax.sweeps.plan import Base, Run
 
 TAIL = 5  # lines of the output of a run that failed
@@ -70,11 +71,11 @@ class Attempt:
                     start_new_session=True,  # Ctrl-C is for the sweep, which asks its runs to stop.
                 )
             if slot.cores:
-                os.sched_setaffinity(self._process.pid, slot.cores)
-        self._record({"event": "start", "time": now(), "host": socket.gethostname(), "pid": self._process.pid})
-        for folder in self.folders[1:]:
-            with (folder / "log.txt").open("a") as log:
-                log.write(f"trained together with others: see ../{self.folders[0].name}/log.txt\n")
+                with contextlib.suppress(ProcessLookupError):  # It may have ended already.
+                    os.sched_setaffinity(self._process.pid, slot.cores)
+        # If the disk is full, the run goes on nevertheless, and recording its end fails too, which is reported.
+        with contextlib.suppress(OSError):
+            self._record_start()
         if self._stop:  # Asked while the process was starting.
             self._process.send_signal(signal.SIGTERM)
         code = self._process.wait()
@@ -98,9 +99,13 @@ class Attempt:
             record(folder, {"event": "end", "time": now(), "seconds": None, "exit": code})
         return code
 
-    def _record(self, event: dict[str, Any]) -> None:
+    def _record_start(self) -> None:
+        event = {"event": "start", "time": now(), "host": socket.gethostname(), "pid": self._process.pid}
         for folder in self.folders:
             record(folder, event)
+            if folder != self.folders[0]:
+                with (folder / "log.txt").open("a") as log:
+                    log.write(f"trained together with others: see ../{self.folders[0].name}/log.txt\n")
 
     def running(self) -> bool:
         """Return whether the process of the runs is alive."""
@@ -213,17 +218,3 @@ def take(lock: IO) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def read_records(folder: Path, last: int | None = None) -> list[dict[str, Any]]:
-    """Return the records of a run's metrics so far, or those in so many last bytes of them."""
-    path = folder / "metrics.jsonl"
-    try:
-        with path.open("rb") as file:
-            start = 0 if last is None else max(path.stat().st_size - last, 0)
-            file.seek(start)
-            lines = file.read().split(b"\n")
-    except OSError:
-        return []
-    # The last may be half written, and the first cut off.
-    return [json.loads(line) for line in lines[bool(start) : -1]]

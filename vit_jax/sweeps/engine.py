@@ -133,6 +133,10 @@ def drive(folder: Path, base: Base, queue: Queue, executor: Executor, view: View
                     view.say(f"warning: {error}; the runs go on")
                 # Reading many runs takes seconds, which are those of the runs.
                 next_table = time.monotonic() + max(TABLE_EVERY, 50 * (time.monotonic() - start))
+    except BaseException:
+        for _, attempt in active.values():
+            attempt.stop()
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from vit_jax.errors import InputError
-from vit_jax.sweeps.table import ASIDE, Row, differing, lower, metric_names
+from vit_jax.sweeps.table import ASIDE, Row, differing, metric_names
+from vit_jax.tasks import is_lower_better
 
 
 class Group(NamedTuple):
@@ -52,7 +53,7 @@ def selected(rows: Sequence[Row], metric: str | None = None) -> Group | None:
     """
     metric = chosen_metric(rows, metric)
     means = [(group, group.mean(metric)) for group in groups(rows)]
-    ranked = [(mean if lower(metric) else -mean, i) for i, (_, mean) in enumerate(means) if mean is not None]
+    ranked = [(mean if is_lower_better(metric) else -mean, i) for i, (_, mean) in enumerate(means) if mean is not None]
     return means[min(ranked)[1]][0] if ranked else None
 
 

@@ -17,7 +17,8 @@ from markupsafe import Markup
 from vit_jax.errors import InputError, Parser, run_command
 from vit_jax.sweeps.groups import chosen_metric, groups, selected
 from vit_jax.sweeps.report_data import label, page_data
-from vit_jax.sweeps.table import STATUSES, Row, differing, lower, metric_names, read_runs, write_table
+from vit_jax.sweeps.table import STATUSES, Row, differing, metric_names, read_runs, write_table
+from vit_jax.tasks import is_lower_better
 from vit_jax.weights.files import replacing
 
 PAGE = Path(__file__).with_name("page")
@@ -65,7 +66,7 @@ def render(rows: Sequence[Row], metric: str, title: str, folder: Path) -> str:
         title=title,
         summary=_summary(rows),
         metric=metric,
-        lower=lower(metric),
+        lower=is_lower_better(metric),
         selected=_selected(rows, metric),
         failed=[row for row in rows if row.status == "failed"],
         style=Markup((PAGE / "page.css").read_text()),

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from vit_jax.sweeps.groups import Group, groups, lower, selected
+from vit_jax.sweeps.groups import Group, groups, selected
 from vit_jax.sweeps.plan import shown
 from vit_jax.sweeps.table import ASIDE, COSTS, Row, differing, metric_names
+from vit_jax.tasks import is_lower_better
 
 POINTS = 50_000  # of all curves of one kind together
 LEAST, MOST = 40, 500  # points of one curve
@@ -47,7 +48,7 @@ def page_data(rows: Sequence[Row], metric: str, folder: Path) -> dict[str, Any]:
     most = min(max(POINTS // max(len(rows), 1), LEAST), MOST)
     return {
         "metric": metric,
-        "lower": lower(metric),
+        "lower": is_lower_better(metric),
         "columns": columns,
         "keys": [
             {"key": key, **axes[key], "bands": bands[key][0], "lines": lines(together, key, axes[key])} for key in keys
@@ -194,7 +195,7 @@ def _bands(rows: Sequence[Row], key: str) -> tuple[list[str], list[int | None]]:
 
 def _cost(together: list[Group], name: str, metric: str) -> dict[str, Any]:
     points = [(group.mean(name), group.mean(metric)) for group in together]
-    return {"name": name, "title": COLUMNS[name][0], "front": front(points, lower(metric))}
+    return {"name": name, "title": COLUMNS[name][0], "front": front(points, is_lower_better(metric))}
 
 
 def _columns(rows: Sequence[Row], keys: list[str], metric: str) -> list[dict[str, str]]:

@@ -6,13 +6,10 @@ from typing import Any
 import optuna
 
 from vit_jax.errors import STOPPED, InputError
-from vit_jax.sweeps.attempt import read_records
+from vit_jax.runs.records import read_records
 from vit_jax.sweeps.plan import Base, Run, plan_runs
 from vit_jax.sweeps.space import Distribution, Overrides, shortened
-from vit_jax.sweeps.table import lower
-
-SEARCHES = ("tpe", "random")
-PRUNERS = ("median", "halving", "none")
+from vit_jax.tasks import is_lower_better
 
 
 class Search:
@@ -123,12 +120,10 @@ def _open(folder: Path, storage: str | None, metric: str, about: dict[str, str])
             opened = backends.JournalStorage(backends.journal.JournalFileBackend(str(folder / "optuna.journal")))
         else:
             opened = backends.RDBStorage(storage)
-        direction = "minimize" if lower(metric) else "maximize"
+        direction = "minimize" if is_lower_better(metric) else "maximize"
         study = optuna.create_study(
             storage=opened, study_name=folder.absolute().name, direction=direction, load_if_exists=True
         )
-    except InputError:
-        raise
     except Exception as error:  # A database's driver may raise anything.
         why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise InputError(f"--storage={storage}: the study can't be opened ({why})") from error

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+from jax.sharding import Mesh
 
 from vit_jax import data, tree
 from vit_jax.cluster.sharding import make_mesh, shard_bytes
 from vit_jax.config import Config, MeshShape, make_plan
 from vit_jax.errors import InputError, nearest
 from vit_jax.evaluators import Evaluators, Subject
-from vit_jax.experiment import batch_shapes, build_experiment
+from vit_jax.experiment import Experiment, batch_shapes, build_experiment
 from vit_jax.preflight.flops import count_flops
 from vit_jax.sweeps.plan import Run
 from vit_jax.weights.initialise import start_from
@@ -45,8 +46,7 @@ def measure(runs: list[Run], folder: Path) -> list[Size]:
     Args:
         folder: of the sweep; only read.
     """
-    jax.config.update("jax_platforms", "cpu")  # This process computes nothing, and the devices are for the runs.
-    mesh = make_mesh(MeshShape(), jax.devices()[:1])
+    mesh = _one_device()
     opened, traced, sizes, end = {}, {}, [], time.process_time() + BUDGET
     for run in runs:
         try:
@@ -63,12 +63,11 @@ def measure(runs: list[Run], folder: Path) -> list[Size]:
     return sizes
 
 
-def check_metric(run: Run, metric: str) -> None:
-    """Raise an `InputError` if a run would not write a metric of its evaluations."""
-    jax.config.update("jax_platforms", "cpu")
-    mesh = make_mesh(MeshShape(), jax.devices()[:1])
-    config, examples, classes = _opened(dataclasses.replace(run.config, mesh=MeshShape()), {})
-    experiment = build_experiment(config, mesh, len(classes), examples)
+def check_metric(run: Run, metric: str, folder: Path) -> None:
+    """Raise an `InputError` if a run, of the sweep in `folder`, would not write a metric of its evaluations."""
+    mesh = _one_device()
+    config, examples, classes = _opened(run.config, {})
+    config, experiment = _built(config, classes, examples, mesh, folder / run.name)
     subject = Subject(experiment.graph, experiment.task, config, label_names=classes, mesh=mesh)
     names = Evaluators(subject).metrics
     if metric not in names:
@@ -99,14 +98,24 @@ def _program(config: Config, classes: int) -> str:
     return repr((what, kept, config.augment, config.ema is None, config.init, classes))
 
 
-def _traced(config: Config, classes: tuple[str, ...], examples: int, mesh: jax.sharding.Mesh, workdir: Path) -> Size:
+def _one_device() -> Mesh:
+    jax.config.update("jax_platforms", "cpu")  # This process computes nothing, and the devices are for the runs.
+    return make_mesh(MeshShape(), jax.devices()[:1])
+
+
+def _built(
+    config: Config, classes: tuple[str, ...], examples: int, mesh: Mesh, workdir: Path
+) -> tuple[Config, Experiment]:
     config, _ = start_from(config, classes, workdir)
     model = dataclasses.replace(config.model, attention="auto")  # That of the runs may not exist on this device.
     config = dataclasses.replace(config, model=model, mesh=MeshShape())
-    experiment = build_experiment(config, mesh, len(classes), examples)
-    step = experiment.train_step.trace(
-        experiment.shapes, batch_shapes(config, mesh, experiment.task), experiment.numbers
-    )
+    return config, build_experiment(config, mesh, len(classes), examples)
+
+
+def _traced(config: Config, classes: tuple[str, ...], examples: int, mesh: Mesh, workdir: Path) -> Size:
+    config, experiment = _built(config, classes, examples, mesh, workdir)
+    batch = batch_shapes(config, mesh, experiment.task)
+    step = experiment.train_step.trace(experiment.shapes, batch, experiment.numbers)
     return Size(
         parameters=tree.count(experiment.shapes.params),
         step_flops=count_flops(step.jaxpr),

@@ -18,8 +18,9 @@ from vit_jax.config.experiment import is_runtime
 from vit_jax.config.files import load_config
 from vit_jax.errors import INTERRUPTED, STOPPED, InputError
 from vit_jax.runs.directory import read_facts
+from vit_jax.runs.records import read_records
 from vit_jax.sweeps.attempt import attempts, last_lines
-from vit_jax.tasks import best_metric
+from vit_jax.tasks import best_metric, is_lower_better
 from vit_jax.weights.files import replacing
 
 STATUSES = ("done", "failed", "pruned", "stopped", "unfinished")
@@ -107,11 +108,6 @@ def differing(rows: Sequence[Row]) -> list[str]:
     return sorted(keys, key=lambda key: (key == "seed", list(chosen).index(key) if key in chosen else len(chosen)))
 
 
-def lower(metric: str) -> bool:
-    """Return whether less of a metric is better."""
-    return metric.endswith(("loss", "ece"))
-
-
 def metric_names(rows: Sequence[Row]) -> list[str]:
     """Return the metrics that any run has: those of evaluations, of the test split, of training, then the best."""
     names = dict.fromkeys(name for row in rows for name in row.metrics)
@@ -168,7 +164,7 @@ def _is_run(path: Path) -> bool:
 
 def _read(folder: Path, name: str) -> Row:
     command, run = (_json(folder / file) for file in ("command.json", "run.json"))
-    records, events = read_records(folder / "metrics.jsonl"), attempts(folder)
+    records, events = read_records(folder), attempts(folder)
     config, metric = _config(folder, command, run)
     step = max((record["step"] for record in records), default=None)
     size = run.get("size", {})
@@ -213,20 +209,6 @@ def _json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text()) if path.exists() else {}
     except (OSError, ValueError) as error:
         raise InputError(f"{str(path)!r} can't be read: {error}") from error
-
-
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a `metrics.jsonl`; a last line that is being written is left out.
-
-    Raises:
-        InputError: a line is no record.
-    """
-    try:
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        records = [json.loads(line) for line in lines if line.endswith("\n")]
-        return [record for record in records if record["step"] >= 0]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{str(path)!r} has a line that is not a metrics record; repair or remove it") from error
 
 
 def _config(folder: Path, command: dict[str, Any], run: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
@@ -279,7 +261,7 @@ def _metrics(records: list[dict[str, Any]]) -> dict[str, float | int | None]:
             found.setdefault(kind, {})[name] = value
             if kind in ("train", "test") or value is None or metric.endswith(ASIDE):
                 continue
-            better = min if lower(name) else max
+            better = min if is_lower_better(name) else max
             best[f"best {name}"] = better(best.get(f"best {name}", value), value)
         last |= found
     return {name: value for kind in last.values() for name, value in kind.items()} | best

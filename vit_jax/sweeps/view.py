@@ -1,12 +1,13 @@
 """What a sweep shows while it goes: a table on a terminal, plain lines elsewhere."""
 
+import contextlib
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from vit_jax.errors import STOPPED
-from vit_jax.sweeps.attempt import read_records
+from vit_jax.errors import STOPPED, InputError
+from vit_jax.runs.records import read_records
 
 EVERY = 2.0  # seconds
 SHOWN = 30  # running runs
@@ -86,6 +87,7 @@ class View:
 def last_record(folder: Path) -> dict[str, Any]:
     """Return each metric of a run as it was written last; empty if there are none yet."""
     record = {}
-    for each in read_records(folder, last=20_000):
-        record |= each
+    with contextlib.suppress(InputError):  # Whoever needs the metrics says what is wrong with them.
+        for each in read_records(folder, last=20_000):
+            record |= each
     return record

@@ -5,7 +5,7 @@ from vit_jax.tasks.classification import Classification
 from vit_jax.tasks.multi_label import MultiLabel
 from vit_jax.tasks.task import Task
 
-__all__ = ["TASKS", "Task", "best_metric", "build_task"]
+__all__ = ["TASKS", "Task", "best_metric", "build_task", "is_lower_better"]
 
 # To add a task: add a file next to this one, a line here, and its name to `vit_jax.config.Config`.
 TASKS = {"classification": Classification, "multi_label": MultiLabel}
@@ -27,3 +27,8 @@ def best_metric(config: Config) -> str | None:
     task = TASKS[config.task]
     names = [name for name, each in config.evaluations() if each.evaluator in (None, task.evaluators[0])]
     return f"{names[0]}/{task.best}" if names else None
+
+
+def is_lower_better(metric: str) -> bool:
+    """Return whether a metric, such as "val/loss", is to be low; others, such as an accuracy, are to be high."""
+    return metric.endswith(("loss", "ece"))
