@@ -10,6 +10,7 @@ from tests.drawn import drawn_model, params_of
 from tests.tiny import CONFIG
 from vit_jax import card
 from vit_jax.card import MARK, curve, render, write_card
+from vit_jax.card.facts import results
 from vit_jax.config import Config, Data, Model
 from vit_jax.errors import InputError
 from vit_jax.runs.directory import Facts, open_workdir
@@ -69,6 +70,18 @@ def test_results_are_those_of_the_selected_step_and_of_the_last_with_intervals(t
     # A best step whose checkpoint is not kept can't be loaded.
     other = make_run(tmp_path / "other", records=RECORDS[:3], checkpoints=(30,))
     assert "0.7500" not in write_card(other).read_text()
+
+
+@pytest.mark.parametrize(("metric", "selected"), [("val/ece", 20), ("val/loss", 30), ("val/accuracy", 10)])
+def test_the_selected_step_is_that_of_the_checkpoints(tmp_path, metric, selected):
+    # Of two that are equal, the later.
+    scores = {10: (0.3, 1.0, 0.9), 20: (0.1, 0.5, 0.8), 30: (0.2, 0.5, 0.7), 40: (0.4, 0.6, 0.6)}
+    names = ("val/ece", "val/loss", "val/accuracy")
+    records = [{"step": step, **dict(zip(names, values, strict=True))} for step, values in scores.items()]
+    run = make_run(tmp_path / "run", records=records, checkpoints=scores)
+    config = dataclasses.replace(CONFIG, select=metric)
+    steps = [row.step for row in results(run, config, records) if row.name == metric]
+    assert steps == [str(selected), "40"]
 
 
 def test_the_header_is_what_the_hub_reads(tmp_path):

@@ -101,7 +101,8 @@ def results(workdir: Path, config: Config, records: list[dict[str, Any]]) -> lis
     best, selected = best_metric(config), None
     scores = {record["step"]: record[best] for record in records if record.get(best) is not None}
     if best is not None and (kept := {step: scores[step] for step in finished_steps(workdir) if step in scores}):
-        selected = (min if is_lower_better(best) else max)(kept, key=lambda step: (kept[step], step))
+        sign = -1 if is_lower_better(best) else 1
+        selected = max(kept, key=lambda step: (sign * kept[step], step))
     rows = []
     for name in dict.fromkeys(key.partition("/")[0] for record in records for key in record if "/" in key):
         own = {record["step"]: record for record in records if any(key.startswith(f"{name}/") for key in record)}
