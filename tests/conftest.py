@@ -5,12 +5,12 @@ import os
 import shutil
 import tempfile
 
+from tests.quick import FLAGS
+
 os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_PLATFORMS", "cpu")
 
-# Most of the time of these tests is compilation, so it is done without optimization, and compiled programs are kept for
-# the session. Tests that start a command as a user would clear XLA_FLAGS.
-flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8 {FLAGS}"
+# Compiled programs are kept for the session.
 _cache = tempfile.mkdtemp(prefix="vit_jax_tests_")
 atexit.register(shutil.rmtree, _cache, ignore_errors=True)
 os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache

@@ -44,7 +44,7 @@ class Interrupted:
 
     def start(self) -> Run:
         """Start the command."""
-        return Run(self.folder, self.workdir, *OVERRIDES, **self.shape, flags="--xla_backend_optimization_level=0")
+        return Run(self.folder, self.workdir, *OVERRIDES, **self.shape)
 
     def await_step(self, run: Run, step: int) -> None:
         """Wait until a step's metrics are written, or the run ends."""

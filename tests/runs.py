@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from tests.quick import FLAGS
 from tests.tiny import FILE
 from vit_jax import tree
 
@@ -22,7 +23,6 @@ class Run:
 
     Args:
         devices: of each process, or a tuple of them.
-        flags: for XLA.
         started: number of the processes that are actually started.
     """
 
@@ -33,7 +33,6 @@ class Run:
         *overrides: str,
         processes: int = 1,
         devices: int | tuple[int, ...] = 1,
-        flags: str = "",
         started: int | None = None,
     ):
         (folder / "tiny.py").write_text(FILE)
@@ -43,7 +42,7 @@ class Run:
         self.processes = []
         address = f"localhost:{free_port()}"
         for i, output in enumerate(self.outputs):
-            environment = os.environ | {"XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices[i]}"}
+            environment = os.environ | {"XLA_FLAGS": f"{FLAGS} --xla_force_host_platform_device_count={devices[i]}"}
             if processes > 1:
                 environment |= {
                     "JAX_COORDINATOR_ADDRESS": address,

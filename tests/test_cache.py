@@ -43,8 +43,7 @@ def test_the_first_of_equal_runs_compiles_the_step_and_the_others_wait_for_it(tm
     for seed in range(3):
         (folder := tmp_path / str(seed)).mkdir()
         numbers = (f"--config.seed={seed}", f"--config.optim.lr={1 + seed}e-3")
-        flags = "--xla_backend_optimization_level=0"
-        runs.append(Run(folder, folder / "run", "--config.total=2st", *numbers, flags=flags))
+        runs.append(Run(folder, folder / "run", "--config.total=2st", *numbers))
     for run in runs:
         run.finish()
     texts = [run.text() for run in runs]

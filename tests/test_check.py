@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.quick import FLAGS
 from tests.test_bad_input import refusal
 from tests.tiny import CONFIG, FILE
 from vit_jax import train
@@ -77,7 +78,7 @@ def test_a_topology_that_is_not_there(tmp_path):
     arguments += ["--config.total=3ep", "--config.optim.layer_decay=0.5", "--devices=64"]
     command = [sys.executable, "-m", "vit_jax.train", "--check", f"--config={tmp_path}/tiny.py"]
     command += [f"--workdir={tmp_path}/run", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"XLA_FLAGS": ""})
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"XLA_FLAGS": FLAGS})
     assert done.returncode == 0, done.stderr
     lines = lines_of(done.stdout)
     assert lines["data"] == "not here; by the config 40,960 train pictures, 100 classes"

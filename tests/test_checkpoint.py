@@ -16,6 +16,7 @@ import optax
 import pytest
 
 from tests import damage, hosts_checkpoint
+from tests.quick import FLAGS
 from tests.tiny import CONFIG
 from vit_jax import tree
 from vit_jax.cluster.sharding import make_mesh, tree_shardings
@@ -256,7 +257,7 @@ def test_two_processes_decide_alike_and_one_continues(tmp_path):
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         address = f"localhost:{probe.getsockname()[1]}"
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    environment = os.environ | {"XLA_FLAGS": f"{FLAGS} --xla_force_host_platform_device_count=4"}
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "tests.hosts_checkpoint", address, str(process), str(tmp_path)],

@@ -8,7 +8,7 @@ import pytest
 from tests.runs import Run, records, saved_steps
 from tests.test_bad_input import refusal
 from tests.test_data import write_folder
-from tests.test_survival import FLAGS, await_step
+from tests.test_survival import await_step
 from tests.tiny import FILE
 from vit_jax import evaluate, train
 from vit_jax.errors import STOPPED
@@ -65,14 +65,14 @@ def test_the_same_command_adds_nothing_to_a_finished_run_and_what_is_missing_to_
 
 def test_stopped_while_it_is_made_and_made_by_the_same_command(tmp_path):
     long = ("--config.total=4st", "--config.batch=16", "--config.eval_every=4st", "--config.data.test=train")
-    stopped = Run(tmp_path, tmp_path / "run", *long, flags=FLAGS)
+    stopped = Run(tmp_path, tmp_path / "run", *long)
     await_step(stopped, tmp_path / "run", 4)
     stopped.processes[0].send_signal(signal.SIGTERM)
     assert stopped.wait() == [STOPPED], stopped.text()
     assert "stopped at step 4 of 4, saved; run the same command again to continue" in stopped.text()
     assert saved_steps(tmp_path / "run")[-1] == 4
     assert not reports(tmp_path / "run")
-    Run(tmp_path, tmp_path / "run", *long, flags=FLAGS).finish()
+    Run(tmp_path, tmp_path / "run", *long).finish()
     (report,) = reports(tmp_path / "run")
     assert (report["step"], report["test/step"], report["test/count"]) == (4, 4, 1437)
 

@@ -10,9 +10,6 @@ from tests.runs import Run, assert_equal_runs, checkpoint, records, saved_steps
 from vit_jax.cluster.processes import settings
 from vit_jax.errors import INPUT, NOT_FINITE, PEER_DIED, STOPPED, InputError
 
-# As in this process, so that its compiled programs are reused.
-FLAGS = "--xla_backend_optimization_level=0"
-
 # An evaluation of ninety batches at step 5, long enough to be interrupted.
 LONG = (
     "--config.total=10st",
@@ -34,9 +31,9 @@ def await_step(run, workdir, step):
 
 def test_stopped_in_an_evaluation_then_a_process_killed_then_finished_by_one(tmp_path):
     whole, workdir = tmp_path / "whole", tmp_path / "run"
-    Run(tmp_path, whole, *LONG, devices=2, flags=FLAGS).finish()
+    Run(tmp_path, whole, *LONG, devices=2).finish()
 
-    run = Run(tmp_path, workdir, *LONG, processes=2, flags=FLAGS)
+    run = Run(tmp_path, workdir, *LONG, processes=2)
     await_step(run, workdir, 4)
     run.processes[1].send_signal(signal.SIGTERM)
     assert run.wait() == [STOPPED, STOPPED], run.text()
@@ -44,7 +41,7 @@ def test_stopped_in_an_evaluation_then_a_process_killed_then_finished_by_one(tmp
     assert records(workdir)[-1]["step"] == 4
     assert "stopped at step 5 of 10" in run.text()
 
-    run = Run(tmp_path, workdir, *LONG, processes=2, flags=FLAGS)
+    run = Run(tmp_path, workdir, *LONG, processes=2)
     await_step(run, workdir, 7)
     run.processes[0].kill()
     began = time.monotonic()
@@ -52,13 +49,13 @@ def test_stopped_in_an_evaluation_then_a_process_killed_then_finished_by_one(tmp
     assert time.monotonic() - began < 60
     assert "process 0 died; run the same command again, on all hosts, to continue" in run.text()
 
-    Run(tmp_path, workdir, *LONG, devices=2, flags=FLAGS).finish()
+    Run(tmp_path, workdir, *LONG, devices=2).finish()
     assert_equal_runs(whole, workdir)
 
 
 def test_an_update_that_is_not_finite_is_skipped_and_one_too_many_ends_the_run(tmp_path):
     diverging = ("--config.optim.lr=1e18", "--config.save_every=2st", "--config.max_skipped=2")
-    run = Run(tmp_path, tmp_path / "run", *diverging, flags=FLAGS)
+    run = Run(tmp_path, tmp_path / "run", *diverging)
     assert run.wait() == [NOT_FINITE], run.text()
     assert (
         run.text()

@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 
+from tests.quick import FLAGS
 from tests.runs import checkpoint, records, saved_steps, timeless
 from tests.tiny import CONFIG, FILE
 from vit_jax.cluster.preemption import Preemption
@@ -112,7 +113,7 @@ def test_the_command_stops_on_a_signal(tmp_path):
         (folder / "command.json").write_text(json.dumps(command))
     assert read_command(tmp_path / "two") == dataclasses.replace(CONFIG, seed=1, keep=1)
     command = [sys.executable, "-m", "vit_jax.sweeps.together", *map(str, folders(tmp_path))]
-    environment = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    environment = os.environ | {"XLA_FLAGS": FLAGS}
     with (tmp_path / "output.txt").open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
     while process.poll() is None and len(records(tmp_path / "three")) < 3:

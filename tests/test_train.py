@@ -18,6 +18,7 @@ from PIL import Image
 
 import vit_jax
 from tests.damage import arrays, same
+from tests.quick import FLAGS
 from tests.tiny import CONFIG, FILE
 from vit_jax import data
 from vit_jax.cluster.sharding import make_mesh
@@ -39,7 +40,7 @@ def start(folder, workdir, limit=()):
     (folder / "tiny.py").write_text(FILE)
     command = [*limit, sys.executable, "-m", "vit_jax.train", f"--config={folder / 'tiny.py'}", f"--workdir={workdir}"]
     with (folder / "output.txt").open("w") as output:
-        return subprocess.Popen(command, stdout=output, stderr=output, env=os.environ | {"XLA_FLAGS": ""})
+        return subprocess.Popen(command, stdout=output, stderr=output, env=os.environ | {"XLA_FLAGS": FLAGS})
 
 
 def finish(folder, workdir):
