@@ -4,8 +4,13 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from vit_jax.config.coerce import Section
-from vit_jax.config.ranges import Count, Finite, Fraction, NonNegative, Positive, Range, Rate
+from vit_jax.config.ranges import Count, Finite, Form, Fraction, NonNegative, Positive, Range, Rate
 from vit_jax.errors import InputError
+
+PATTERN = Form(
+    r"full|axial(:both)?|(local|blocks|strided|fixed):[1-9]\d{0,5}",
+    "full, axial, axial:both, local:RADIUS, blocks:SIDE, strided:STRIDE or fixed:STRIDE, numbers at least 1",
+)
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,10 @@ class Model(Section):
             dropped pictures in each group of 16 consecutive pictures of a batch.
         head_bias: initial bias of the head; -10 for the sigmoid loss over many classes, as in Steiner et al. (2022).
         attention: implementation; "auto": fused by cuDNN on GPUs in half precision where supported, else XLA.
+        attention_pattern: which patches a patch attends to: all ("full"); those of its row in even blocks and of its
+            column in odd ones ("axial"), or of both in each ("axial:both"); those within a radius ("local:7"), in a
+            window that is shifted in odd blocks ("blocks:7"), or in the sparse patterns of Child et al. (2019),
+            "strided:14" and "fixed:14". See `vit_jax.models.patterns.Pattern`. Parameters are those of full attention.
         mean, std: how pixels become floats: (pixel / 255 - mean) / std, one number for all channels or one for each.
             The defaults give [-1, 1].
         dtype: dtype of the computation; parameters are always float32. "auto": bfloat16 on accelerators, else float32.
@@ -83,6 +92,7 @@ class Model(Section):
     drop_path_subset: bool = False
     head_bias: Finite = 0.0
     attention: Literal["auto", "xla", "cudnn"] = "auto"
+    attention_pattern: Annotated[str, PATTERN] = "full"
     mean: tuple[Fraction, ...] = (0.5,)
     std: tuple[Positive, ...] = (0.5,)
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -52,6 +52,19 @@ class Duration:
 _DURATION = re.compile(r"(\d[\d_]*\.?\d*)(st|ep|ex|%)")
 
 
+class Form:
+    """Text that a regular expression matches, and how to say so."""
+
+    def __init__(self, pattern: str, text: str):
+        self._pattern, self._text = re.compile(pattern), text
+
+    def __contains__(self, value: str) -> bool:
+        return self._pattern.fullmatch(value) is not None
+
+    def __str__(self) -> str:
+        return self._text
+
+
 def parse_duration(text: str) -> tuple[float, str]:
     """Split a duration such as "90ep" into (90.0, "ep")."""
     number, unit = _DURATION.fullmatch(text).groups()

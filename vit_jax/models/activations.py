@@ -4,8 +4,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from vit_jax.errors import InputError
 from vit_jax.models.layers import Block, add_position
@@ -17,11 +19,13 @@ def attention_weights(
     tokens: Float[Array, "batch tokens dim"],
     added: Float[Array, "tokens dim"] | None,
     bias: Float[Array, "heads tokens tokens"] | None,
+    seen: Bool[np.ndarray, "tokens tokens"],
 ) -> Float[Array, "batch heads tokens tokens"]:
-    """Return the attention weights of one block for the tokens that enter it."""
+    """Return the attention weights of one block for the tokens that enter it; 0 for what is not `seen`."""
     graph, params = nnx.split(blocks)
     block = nnx.merge(graph, jax.tree.map(lambda x: x[index], params))
-    return block.attn.weights(block.norm1(tokens if added is None else add_position(tokens, added)), bias)
+    normed = block.norm1(tokens if added is None else add_position(tokens, added))
+    return block.attn.weights(normed, jnp.where(seen, 0.0 if bias is None else bias, -jnp.inf))
 
 
 def check_names(names: Iterable[str], model: Any) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import warnings
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -126,31 +127,25 @@ class Attention(nnx.Module):
         self,
         tokens: Float[Array, "batch tokens dim"],
         context: Float[Array, "batch context dim"] | None = None,
-        bias: Float[Array, "heads tokens tokens"] | None = None,
-        *,
-        implementation: str = "xla",
-        length: int | None = None,
+        attend: Callable[..., Float[Array, "batch tokens heads head_dim"]] = by_xla,
     ) -> Float[Array, "batch tokens dim"]:
         """Attend from `tokens` to `context`, by default to themselves.
 
         Args:
-            bias: what is added to the scaled scores.
-            implementation: a name of `IMPLEMENTATIONS`.
-            length: how many tokens there are; what comes after them is not seen.
+            attend: maps query, key and value to what is attended to.
         """
         query, key, value = self._project(tokens, tokens if context is None else context)
-        bias = None if bias is None else bias[None].astype(query.dtype)
         with jax.named_scope("attend"):
-            attended = IMPLEMENTATIONS[implementation](query, key, value, bias, length)
+            attended = attend(query, key, value)
         return self.out(attended)
 
     def weights(
-        self, tokens: Float[Array, "batch tokens dim"], bias: Float[Array, "heads tokens tokens"] | None = None
+        self, tokens: Float[Array, "batch tokens dim"], bias: Float[Array, "*heads tokens tokens"]
     ) -> Float[Array, "batch heads tokens tokens"]:
         """Return, in float32, how much each token (third axis) attends to each (last axis)."""
         query, key, _ = (x.astype(jnp.float32) for x in self._project(tokens, tokens))
         scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) * query.shape[-1] ** -0.5
-        return jax.nn.softmax(scores if bias is None else scores + bias)
+        return jax.nn.softmax(scores + bias)
 
     def _project(
         self, tokens: Float[Array, "batch tokens dim"], context: Float[Array, "batch context dim"]

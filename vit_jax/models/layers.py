@@ -11,7 +11,8 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Key
 
 from vit_jax.config import Model
-from vit_jax.models.attention import Attention, choose
+from vit_jax.models.attention import IMPLEMENTATIONS, Attention, by_xla, choose
+from vit_jax.models.patterns import by_pattern, parse_pattern
 
 
 def dropout(x: Float[Array, "..."], rate: float, key: Key[Array, ""] | None) -> Float[Array, "..."]:
@@ -165,23 +166,22 @@ class Block(nnx.Module):
         tokens: Float[Array, "batch tokens dim"],
         drop_rate: Float[Array, ""],
         key: Key[Array, ""] | None = None,
-        bias: Float[Array, "heads tokens tokens"] | None = None,
-        **attention: str | int | None,
+        attend: Callable[..., Float[Array, "batch tokens heads head_dim"]] = by_xla,
     ) -> Float[Array, "batch tokens dim"]:
-        """Add both residual branches; `attention` goes to `Attention`."""
+        """Add both residual branches; `attend` is that of `Attention`."""
 
         def scaled(branch: Float[Array, "batch tokens dim"], scale: nnx.Param | None):
             return branch if scale is None else branch * scale[...].astype(branch.dtype)
 
-        def attend(tokens: Float[Array, "batch tokens dim"]):
-            attended = self.attn(self.norm1(tokens), bias=bias, **attention)
+        def mix(tokens: Float[Array, "batch tokens dim"]):
+            attended = self.attn(self.norm1(tokens), attend=attend)
             return dropout(scaled(attended, self.scale1), self.dropout, keys[0])
 
         def transform(tokens: Float[Array, "batch tokens dim"]):
             return dropout(scaled(self.mlp(self.norm2(tokens), keys[2]), self.scale2), self.dropout, keys[3])
 
         keys = (None,) * 5 if key is None else jax.random.split(key, 5)
-        for branch, drop_key in ((attend, keys[1]), (transform, keys[4])):
+        for branch, drop_key in ((mix, keys[1]), (transform, keys[4])):
             if self.subset and drop_key is not None:
                 tokens = residual_of_subset(tokens, branch, self.subset, drop_key)
             else:
@@ -231,15 +231,18 @@ def apply_blocks(
     config: Model,
     key: Key[Array, ""] | None = None,
     added: Float[Array, "*layers tokens dim"] | None = None,
-    bias: Float[Array, "*layers heads tokens tokens"] | None = None,
+    bias: Float[Array, "*layers _ _ _"] | None = None,
     *,
+    grid: tuple[int, int] | None = None,
     collect: bool = False,
 ) -> tuple[Float[Array, "batch tokens dim"], Float[Array, "depth batch tokens dim"] | None]:
     """Scan over the depth axis: 12 blocks or 48 trace and compile in the same time, where `Model.unroll` is 1.
 
     Args:
         added: what is added to the tokens before every block, shared or with a leading depth axis.
-        bias: what is added to the attention scores of every block, likewise.
+        bias: what is added to the attention scores of every block, likewise: (heads, tokens, tokens) or, with a
+            pattern, the table of offsets.
+        grid: (rows, columns) of the patches, which are the last tokens; only a pattern needs it.
         collect: return the tokens after every block too.
     """
     graph, params = nnx.split(blocks)
@@ -247,31 +250,46 @@ def apply_blocks(
     # Without stochastic depth or dropout no keys travel, and the compiled scan draws nothing.
     drops = key is not None and (config.drop_path > 0 or config.dropout > 0)
     keys = jax.random.split(key, config.depth) if drops else None
-    length, head_dim = tokens.shape[1], config.width // config.num_heads
-    attention, masked = choose(
-        config.attention, length, config.num_heads, head_dim, str(tokens.dtype), biased=bias is not None
-    )
+    length = tokens.shape[1]
+    attending, masked = _attending(config, length, str(tokens.dtype), grid, biased=bias is not None)
     tokens, added = (_extended(x, masked, (-2,)) for x in (tokens, added))
     bias = _extended(bias, masked, (-2, -1))
     each_added, added = (added, None) if added is not None and added.ndim == 3 else (None, added)
     each_bias, bias = (bias, None) if bias is not None and bias.ndim == 4 else (None, bias)
 
     def body(tokens, layer):
-        params, drop_rate, key, own_added, own_bias = layer
+        params, drop_rate, key, own_added, own_bias, index = layer
         for position in (added, own_added):
             tokens = tokens if position is None else add_position(tokens, position)
-        block, bias_here = nnx.merge(graph, params), bias if own_bias is None else own_bias
-        seen = length if masked else None
-        tokens = block(tokens, drop_rate, key, bias_here, implementation=attention, length=seen)
+        attend = attending(bias if own_bias is None else own_bias, index)
+        tokens = nnx.merge(graph, params)(tokens, drop_rate, key, attend)
         return tokens, tokens if collect else None
 
     unroll = min(config.unroll or 1, config.depth)
     # Where nothing is left of the scan the compiler could undo the recomputing that was asked for.
     prevent_cse = config.remat == "full" and unroll >= config.depth
     body = jax.checkpoint(body, policy=REMAT[config.remat], prevent_cse=prevent_cse)
-    layers = (params, drop_rates, keys, each_added, each_bias)
+    layers = (params, drop_rates, keys, each_added, each_bias, jnp.arange(config.depth))
     tokens, collected = jax.lax.scan(body, tokens, layers, unroll=unroll)
     return tokens[:, :length], None if collected is None else collected[:, :, :length]
+
+
+def _attending(
+    config: Model, length: int, dtype: str, grid: tuple[int, int] | None, *, biased: bool
+) -> tuple[Callable[..., Callable[..., jax.Array]], int]:
+    """Return what makes a block's attention of its bias and number, and the masked tokens to add for it."""
+    pattern = parse_pattern(config.attention_pattern)
+    if pattern.kind != "full":
+        pattern.check(grid)
+        facts = dict(pattern=pattern, grid=grid, prefix=length - grid[0] * grid[1])
+        return lambda bias, index: functools.partial(by_pattern, table=bias, block=index, **facts), 0
+    name, masked = choose(config.attention, length, config.num_heads, config.width // config.num_heads, dtype, biased)
+
+    def everywhere(bias: jax.Array | None, index: jax.Array) -> Callable[..., jax.Array]:
+        bias = None if bias is None else bias[None].astype(dtype)
+        return functools.partial(IMPLEMENTATIONS[name], bias=bias, length=length if masked else None)
+
+    return everywhere, masked
 
 
 def _extended(x: Float[Array, "..."] | None, number: int, axes: tuple[int, ...]) -> Float[Array, "..."] | None:

@@ -106,8 +106,12 @@ class RelativePosition(nnx.Module):
         self.bias = _normal((*_layers(config), 2 * grid[0] - 1, 2 * grid[1] - 1, config.num_heads), rngs)
         self.method, self.num_prefix = config.resample, num_prefix(config)
 
+    def table(self, grid: Grid) -> Float[Array, "*layers row_offsets column_offsets heads"]:
+        """Return the bias by offset, from 1 - rows to rows - 1 and 1 - columns to columns - 1."""
+        return resample(self.bias[...], (2 * grid[0] - 1, 2 * grid[1] - 1), self.method)
+
     def __call__(self, grid: Grid) -> Float[Array, "*layers heads tokens tokens"]:
-        table = resample(self.bias[...], (2 * grid[0] - 1, 2 * grid[1] - 1), self.method)
+        table = self.table(grid)
         row, column = (axis.reshape(-1) for axis in jnp.mgrid[: grid[0], : grid[1]])
         rows = row[:, None] - row[None, :] + grid[0] - 1
         columns = column[:, None] - column[None, :] + grid[1] - 1
@@ -116,7 +120,7 @@ class RelativePosition(nnx.Module):
 
     def resize(self, grid: Grid) -> None:
         """Make this the bias of another grid."""
-        self.bias = nnx.Param(resample(self.bias[...], (2 * grid[0] - 1, 2 * grid[1] - 1), self.method))
+        self.bias = nnx.Param(self.table(grid))
 
 
 class SinCos2d(nnx.Module):

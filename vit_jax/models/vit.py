@@ -21,6 +21,7 @@ from vit_jax.models.layers import (
     make_blocks,
     make_head,
 )
+from vit_jax.models.patterns import parse_pattern, seen_by
 from vit_jax.models.position import make_position, num_prefix
 from vit_jax.models.resize import resize_patch
 from vit_jax.models.resnet import ResNetEmbedding
@@ -48,6 +49,7 @@ class ViT(nnx.Module):
         self.preprocessing, self.label_names = Preprocessing(mean=config.mean, std=config.std), None
         dtype, width = compute_dtype(config), config.width
         grid = self.grid(image_size)
+        parse_pattern(config.attention_pattern).check(grid)
 
         def norm(here: bool) -> nnx.LayerNorm | None:
             return nnx.LayerNorm(width, epsilon=config.norm_eps, dtype=dtype, rngs=rngs) if here else None
@@ -109,12 +111,15 @@ class ViT(nnx.Module):
         images = as_input(images, self.channels, self.config)
         wants = {name.split("/")[0] for name in names}
         embedded, start, added, bias = self._embed(images)
-        encoded, blocks = self._encode(start, added, bias, None, collect=bool(wants & {"block", "attention"}))
+        grid = embedded.shape[1:3]
+        encoded, blocks = self._encode(start, grid, added, bias, None, collect=bool(wants & {"block", "attention"}))
 
         def attention(i: int) -> Float[Array, "batch heads tokens tokens"]:
             before = start if i == 0 else blocks[i - 1]
-            position, own_bias = (x if x is None or x.ndim == ndim else x[i] for x, ndim in ((added, 2), (bias, 3)))
-            return attention_weights(self.blocks, i, before, position, own_bias)
+            scores = None if bias is None else self.position(grid)
+            position, own_bias = (x if x is None or x.ndim == ndim else x[i] for x, ndim in ((added, 2), (scores, 3)))
+            seen = seen_by(parse_pattern(self.config.attention_pattern), grid, num_prefix(self.config), i)
+            return attention_weights(self.blocks, i, before, position, own_bias, seen)
 
         def stage(i: int) -> Float[Array, "batch rows columns dim"]:
             if i < len(self.config.resnet or ()):
@@ -136,8 +141,8 @@ class ViT(nnx.Module):
 
     def features(self, images: Images, *, key: Key[Array, ""] | None = None) -> Float[Array, "batch *tokens dim"]:
         """Return what the head reads: one vector a picture, or with `pool="none"` one a token; else as `__call__`."""
-        _, tokens, added, bias = self._embed(as_input(images, self.channels, self.config))
-        return self._pool(self._encode(tokens, added, bias, key)[0])
+        embedded, tokens, added, bias = self._embed(as_input(images, self.channels, self.config))
+        return self._pool(self._encode(tokens, embedded.shape[1:3], added, bias, key)[0])
 
     def __call__(self, images: Images, *, key: Key[Array, ""] | None = None) -> Float[Array, "batch *tokens classes"]:
         """Return float32 logits; with a key, dropout and stochastic depth act.
@@ -179,25 +184,29 @@ class ViT(nnx.Module):
             if prefix is not None:
                 here = jnp.broadcast_to(prefix[...].astype(tokens.dtype), (tokens.shape[0], *prefix.shape))
                 tokens = jnp.concatenate([here, tokens], axis=1)
-        added, bias = (None if self.position is None else self.position(grid)), None
+        added = bias = None
         if self.config.position == "relative":
-            added, bias = None, added
-        elif self.config.position_at == "stem" and added is not None:
-            tokens, added = add_position(tokens, added), None
+            bias = self.position(grid) if self.config.attention_pattern == "full" else self.position.table(grid)
+        elif self.position is not None and self.config.position_at == "stem":
+            tokens = add_position(tokens, self.position(grid))
+        elif self.position is not None:
+            added = self.position(grid)
         return embedded, tokens, added, bias
 
     def _encode(
         self,
         tokens: Float[Array, "batch tokens dim"],
+        grid: tuple[int, int],
         added: Float[Array, "*layers tokens dim"] | None,
-        bias: Float[Array, "*layers heads tokens tokens"] | None,
+        bias: Float[Array, "*layers _ _ _"] | None,
         key: Key[Array, ""] | None,
         *,
         collect: bool = False,
     ) -> tuple[Float[Array, "batch tokens dim"], Float[Array, "depth batch tokens dim"] | None]:
         dropout_key, blocks_key = (None, None) if key is None else jax.random.split(key)
         tokens = dropout(tokens, self.config.dropout, dropout_key)
-        tokens, blocks = apply_blocks(self.blocks, tokens, self.config, blocks_key, added, bias, collect=collect)
+        facts = dict(grid=grid, collect=collect)
+        tokens, blocks = apply_blocks(self.blocks, tokens, self.config, blocks_key, added, bias, **facts)
         return (tokens if self.norm is None else self.norm(tokens)), blocks
 
     def _pool(self, tokens: Float[Array, "batch tokens dim"]) -> Float[Array, "batch *_tokens features"]:
