@@ -11,7 +11,7 @@ from flax import nnx
 
 from vit_jax.config import Model, from_dict
 from vit_jax.errors import InputError
-from vit_jax.models import create_model, layers
+from vit_jax.models import attention, create_model
 from vit_jax.models.attention import IMPLEMENTATIONS, choose, trouble_with
 
 HEADS, HEAD_DIM = 3, 8
@@ -79,7 +79,7 @@ def test_masked_tokens_change_nothing(monkeypatch, position):
         return jax.tree.leaves(jax.value_and_grad(total, has_aux=True)(params))
 
     plain = results()
-    monkeypatch.setattr(layers, "choose", lambda *_, **__: ("xla", 1))
+    monkeypatch.setattr(attention, "choose", lambda *_, **__: ("xla", 1))
     for masked, right in zip(results(), plain, strict=True):
         assert masked.shape == right.shape
         np.testing.assert_allclose(masked, right, rtol=1e-5, atol=1e-5)

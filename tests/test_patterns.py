@@ -11,7 +11,8 @@ from flax import nnx
 
 from vit_jax.errors import InputError
 from vit_jax.models import create_model
-from vit_jax.models.patterns import by_pattern, parse_pattern, seen_by
+from vit_jax.models.patterns import parse_pattern, seen_by
+from vit_jax.models.tiles import by_pattern
 
 # Pattern, rows and columns of patches, tokens before them, number of the block.
 CASES = [

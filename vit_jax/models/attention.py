@@ -11,6 +11,8 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from vit_jax.config import Model
+from vit_jax.models.patterns import parse_pattern
+from vit_jax.models.tiles import by_pattern
 
 
 def by_xla(
@@ -101,6 +103,24 @@ def choose(wanted: str, tokens: int, heads: int, head_dim: int, dtype: str, bias
     if trouble:
         warnings.warn(f"attention of {tokens} tokens isn't fused: cuDNN: {trouble}", stacklevel=2)
     return ("xla", 0) if trouble else ("cudnn", odd)
+
+
+def make_attention(
+    config: Model, length: int, dtype: str, grid: tuple[int, int] | None, *, biased: bool
+) -> tuple[Callable[..., Callable[..., jax.Array]], int]:
+    """Return what makes the `attend` of a block from its bias and number, and the masked tokens to add for it."""
+    pattern = parse_pattern(config.attention_pattern)
+    if pattern.kind != "full":
+        pattern.check(grid)
+        facts = dict(pattern=pattern, grid=grid, prefix=length - grid[0] * grid[1])
+        return lambda bias, index: functools.partial(by_pattern, table=bias, block=index, **facts), 0
+    name, masked = choose(config.attention, length, config.num_heads, config.width // config.num_heads, dtype, biased)
+
+    def everywhere(bias: jax.Array | None, index: jax.Array) -> Callable[..., jax.Array]:
+        bias = None if bias is None else bias[None].astype(dtype)
+        return functools.partial(IMPLEMENTATIONS[name], bias=bias, length=length if masked else None)
+
+    return everywhere, masked
 
 
 class Attention(nnx.Module):

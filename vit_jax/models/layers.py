@@ -11,8 +11,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Key
 
 from vit_jax.config import Model
-from vit_jax.models.attention import IMPLEMENTATIONS, Attention, by_xla, choose
-from vit_jax.models.patterns import by_pattern, parse_pattern
+from vit_jax.models.attention import Attention, by_xla, make_attention
 
 
 def dropout(x: Float[Array, "..."], rate: float, key: Key[Array, ""] | None) -> Float[Array, "..."]:
@@ -251,7 +250,7 @@ def apply_blocks(
     drops = key is not None and (config.drop_path > 0 or config.dropout > 0)
     keys = jax.random.split(key, config.depth) if drops else None
     length = tokens.shape[1]
-    attending, masked = _attending(config, length, str(tokens.dtype), grid, biased=bias is not None)
+    attention, masked = make_attention(config, length, str(tokens.dtype), grid, biased=bias is not None)
     tokens, added = (_extended(x, masked, (-2,)) for x in (tokens, added))
     bias = _extended(bias, masked, (-2, -1))
     each_added, added = (added, None) if added is not None and added.ndim == 3 else (None, added)
@@ -261,7 +260,7 @@ def apply_blocks(
         params, drop_rate, key, own_added, own_bias, index = layer
         for position in (added, own_added):
             tokens = tokens if position is None else add_position(tokens, position)
-        attend = attending(bias if own_bias is None else own_bias, index)
+        attend = attention(bias if own_bias is None else own_bias, index)
         tokens = nnx.merge(graph, params)(tokens, drop_rate, key, attend)
         return tokens, tokens if collect else None
 
@@ -272,24 +271,6 @@ def apply_blocks(
     layers = (params, drop_rates, keys, each_added, each_bias, jnp.arange(config.depth))
     tokens, collected = jax.lax.scan(body, tokens, layers, unroll=unroll)
     return tokens[:, :length], None if collected is None else collected[:, :, :length]
-
-
-def _attending(
-    config: Model, length: int, dtype: str, grid: tuple[int, int] | None, *, biased: bool
-) -> tuple[Callable[..., Callable[..., jax.Array]], int]:
-    """Return what makes a block's attention of its bias and number, and the masked tokens to add for it."""
-    pattern = parse_pattern(config.attention_pattern)
-    if pattern.kind != "full":
-        pattern.check(grid)
-        facts = dict(pattern=pattern, grid=grid, prefix=length - grid[0] * grid[1])
-        return lambda bias, index: functools.partial(by_pattern, table=bias, block=index, **facts), 0
-    name, masked = choose(config.attention, length, config.num_heads, config.width // config.num_heads, dtype, biased)
-
-    def everywhere(bias: jax.Array | None, index: jax.Array) -> Callable[..., jax.Array]:
-        bias = None if bias is None else bias[None].astype(dtype)
-        return functools.partial(IMPLEMENTATIONS[name], bias=bias, length=length if masked else None)
-
-    return everywhere, masked
 
 
 def _extended(x: Float[Array, "..."] | None, number: int, axes: tuple[int, ...]) -> Float[Array, "..."] | None:

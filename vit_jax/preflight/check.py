@@ -24,6 +24,7 @@ from vit_jax.errors import InputError
 from vit_jax.evaluators import Evaluators, Subject
 from vit_jax.experiment import Experiment, batch_shapes, build_experiment
 from vit_jax.optim.rates import format_rates
+from vit_jax.preflight.attention import compare_with_full
 from vit_jax.preflight.collectives import received
 from vit_jax.preflight.flops import count_flops
 from vit_jax.preflight.keys import check_keys
@@ -80,6 +81,9 @@ def check(config: Config, workdir: Path, asked: str | None = None) -> None:
     flops = count_flops(traced.jaxpr)
     _say("model", f"{config.model.name}: {tree.count(experiment.shapes.params):,} parameters")
     _say("", f"{forward / 1e9:,.1f} GFLOPs a picture forward, {flops / config.batch / 1e9:,.1f} in a training step")
+    rows = config.batch // math.prod(mesh.shape[axis] for axis in BATCH)
+    if config.model.attention_pattern != "full":
+        _say("attention", compare_with_full(config, rows, measure=asked is None))
     plan = experiment.plan
     epochs = plan.total * config.batch / examples
     _say(
@@ -98,7 +102,6 @@ def check(config: Config, workdir: Path, asked: str | None = None) -> None:
         _say("rates", format_rates(config.optim, experiment.shapes.params).replace("\n", "\n" + " " * 10))
     axes = " x ".join(f"{name} {size}" for name, size in mesh.shape.items())
     kind = devices[0].device_kind if asked is None or ":" in asked else "simulated devices"
-    rows = config.batch // math.prod(mesh.shape[axis] for axis in BATCH)
     _say("mesh", f"{axes}: {mesh.size} x {kind}, {rows:,} pictures each")
     compiled = compile_step(traced, mesh, runs=asked is None)
     _say("compiled", f"in {compiled.seconds:.0f} s")
