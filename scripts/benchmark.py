@@ -2,7 +2,7 @@
 
     python scripts/benchmark.py train     pictures per second of a training step     [--vs=timm]
     python scripts/benchmark.py infer     pictures per second of a forward pass      [--vs=timm]
-    python scripts/benchmark.py attention each implementation of attention, forward and backward
+    python scripts/benchmark.py attention each implementation of attention, and patterns   [--pattern=local:7]
     python scripts/benchmark.py roofline  where the time of a step goes, compared with the least it could take
     python scripts/benchmark.py compile   time to the first step: cold, and from the compilation cache
     python scripts/benchmark.py loop      the training loop compared with its bare step
