@@ -1,5 +1,6 @@
 """Every attention pattern equals full attention with a mask, forward and backward."""
 
+import dataclasses
 import functools
 import itertools
 
@@ -9,6 +10,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from tests.tiny import CONFIG, MODEL, run_steps
+from vit_jax.cluster.sharding import make_mesh
+from vit_jax.config import MeshShape
 from vit_jax.errors import InputError
 from vit_jax.models import create_model
 from vit_jax.models.patterns import parse_pattern, seen_by
@@ -125,3 +129,10 @@ def test_what_fits_nothing_is_refused(text, message):
     with pytest.raises(InputError, match=message) as error:
         create_model("Ti/4", image_size=16, attention_pattern=text)
     assert "attention_pattern" in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["axial", "local:1"])
+def test_losses_are_equal_on_eight_devices(text):
+    config = dataclasses.replace(CONFIG, model=dataclasses.replace(MODEL, attention_pattern=text, position="relative"))
+    alone, _ = run_steps(config, make_mesh(MeshShape(), jax.devices()[:1]), 3)
+    np.testing.assert_allclose(run_steps(config, make_mesh(MeshShape(2, 2, 2)), 3)[0], alone, rtol=1e-5)
