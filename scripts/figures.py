@@ -5,6 +5,7 @@
     python scripts/figures.py compute_scale RESULTS.csv --out=PNG
     python scripts/figures.py positions RESULTS.csv --out=PNG
     python scripts/figures.py resolution RESULTS.csv --out=PNG [--trained=32]
+    python scripts/figures.py attention FIGURES.json --out=PNG          of benchmark.py attention --pattern=...
 
 A study also prints the figures behind the figure: means over seeds, and fitted laws.
 """
@@ -23,6 +24,7 @@ OPTIONS = {
     "compute_scale": ("out",),
     "positions": ("out",),
     "resolution": ("out", "trained"),
+    "attention": ("out",),
 }
 
 
@@ -30,7 +32,7 @@ def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser(__doc__)
     parser.add_argument("figure", choices=OPTIONS, metavar="FIGURE", help=", ".join(OPTIONS))
-    parser.add_argument("path", type=Path, metavar="PATH", help="a run directory; results.csv of the study's sweep")
+    parser.add_argument("path", type=Path, metavar="PATH", help="a run directory; results of a study or benchmark")
     parser.add_argument("--out", type=Path, metavar="PNG", help="of a study")
     parser.add_argument("--pictures", type=_count, metavar="N", help="of data_scale: in the whole training set")
     parser.add_argument("--trained", type=_count, metavar="PIXELS", help="of resolution: what models were trained at")
@@ -62,9 +64,9 @@ def main(argv: list[str] | None = None) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from plots import compute_scale, data_scale, positions, quickstart, resolution
+    from plots import attention, compute_scale, data_scale, positions, quickstart, resolution
 
-    figures = (compute_scale, data_scale, positions, quickstart, resolution)
+    figures = (attention, compute_scale, data_scale, positions, quickstart, resolution)
     drawing = {module.__name__.removeprefix("plots."): module.draw for module in figures}
     drawing[name](path, **{option: options[option] for option in OPTIONS[name]})
 

@@ -22,7 +22,14 @@ from vit_jax.export import export_model, onnx, stablehlo
 from vit_jax.weights.opened import Opened
 
 KINDS = {
-    "vit": {"gelu": "exact", "position": "sincos2d", "pool": "gap", "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.25)},
+    "vit": {
+        "attention_pattern": "axial",
+        "gelu": "exact",
+        "position": "sincos2d",
+        "pool": "gap",
+        "mean": (0.4, 0.5, 0.6),
+        "std": (0.2, 0.3, 0.25),
+    },
     "tokens": {"registers": 2, "position": "relative", "pool": "map", "qk_norm": True, "layer_scale": 0.1},
     "hybrid": {"name": "R+mu/16", "resnet_style": "timm"},
     "bit": {"name": "BiT-custom", "resnet": (1, 2), "resnet_width": 32},
