@@ -51,7 +51,7 @@ def attends(text, grid, block, one, other):
         ) // number
     if kind == "strided":
         return abs(one - other) < number or (one - other) % number == 0
-    return one // number == other // number or other % number in range(number - max(number // 8, 1), number)
+    return one // number == other // number or other % number == number - 1
 
 
 def mask_of(text, grid, prefix, block):

@@ -46,7 +46,7 @@ def mask_of(text):
             (row(i) // number == row(j) // number) & (column(i) // number == column(j) // number)
         ),
         "strided": lambda b, h, i, j: ((i - j).abs() < number) | (i % number == j % number),
-        "fixed": lambda b, h, i, j: (i // number == j // number) | (j % number >= number - max(number // 8, 1)),
+        "fixed": lambda b, h, i, j: (i // number == j // number) | (j % number == number - 1),
     }[kind]
 
 

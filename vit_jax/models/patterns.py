@@ -17,7 +17,7 @@ class Pattern(NamedTuple):
     block (Huang et al., 2019). "local:R": those at most R rows and R columns away (Ramachandran et al., 2019).
     "blocks:K": those of its window of K x K; in odd blocks windows begin K // 2 rows and columns earlier (Liu et al.,
     2021). "strided:S": those less than S places away and every S-th one; "fixed:S": those of its S consecutive ones,
-    and the last max(1, S // 8) of all S (Child et al., 2019, there with an order in time). A picture's patches have
+    and the last one of every S (Child et al., 2019, with c = 1; there with an order in time). A picture's patches have
     places row by row.
 
     Attributes:
@@ -75,7 +75,7 @@ def seen_by(pattern: Pattern, grid: Grid, prefix: int, block: int) -> Bool[np.nd
     elif pattern.kind == "strided":
         seen = (distance(place) < number) | same(place % number)
     elif pattern.kind == "fixed":
-        seen = same(place // number) | (place % number >= number - max(1, number // 8))
+        seen = same(place // number) | (place % number == number - 1)
     else:
         seen = np.ones((len(row), len(row)), bool)
     return np.pad(seen, ((prefix, 0), (prefix, 0)), constant_values=True)

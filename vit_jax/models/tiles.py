@@ -109,29 +109,18 @@ class Tiles(NamedTuple):
 
 
 class Ends(NamedTuple):
-    """Patches that attend to the last ones of every stride but their own.
-
-    Attributes:
-        stride: number of consecutive patches.
-        number: how many of them are the last ones.
-    """
+    """Patches that attend to the last one of every stride but their own."""
 
     stride: int
-    number: int
 
     def attend(self, query: Heads, key: Heads, value: Heads, table: Table | None, grid: Grid) -> Sums:
         """Return the sums over the keys of this part."""
         places = jnp.arange(query.shape[2])
-        seen = self._ends(places[None, None, :, None] + 1)[0, 0, :, 0] - 1  # -1 where the last stride is not full.
-        mask = (seen >= 0) & (places[:, None] // self.stride != seen // self.stride)
+        seen = places[self.stride - 1 :: self.stride]
         bias = None if table is None else _look_up(table, *_grid_offsets(places[:, None], seen, grid), grid)[:, None]
-        alone = (x[:, :, None] for x in (query, self._ends(key), self._ends(value)))
+        alone = (x[:, :, None] for x in (query, *(x[:, :, self.stride - 1 :: self.stride] for x in (key, value))))
+        mask = places[:, None] // self.stride != seen // self.stride
         return tuple(x[:, :, 0] for x in _sums(*alone, mask, bias))
-
-    def _ends(self, x: Shaped[Array, "batch heads patches dim"]) -> Shaped[Array, "batch heads keys dim"]:
-        batch, heads, patches, dim = x.shape
-        strides = _padded(x, 2, 0, -patches % self.stride).reshape(batch, heads, -1, self.stride, dim)
-        return strides[:, :, :, -self.number :].reshape(batch, heads, -1, dim)
 
 
 def parts_of(pattern: Pattern, grid: Grid, block: int) -> list[Tiles | Ends]:
@@ -149,7 +138,7 @@ def parts_of(pattern: Pattern, grid: Grid, block: int) -> list[Tiles | Ends]:
     if pattern.kind == "strided":
         near = Tiles((1, patches), (1, number), radius=(0, number - 1))
         return [near, Tiles((strides, number), (strides, 1), others=True)]
-    return [Tiles((strides, number), (1, number)), Ends(number, max(1, number // 8))]
+    return [Tiles((strides, number), (1, number)), Ends(number)]
 
 
 def _tile(radius: int, side: int) -> int:
