@@ -45,10 +45,11 @@ def attends(text, grid, block, one, other):
     if kind == "local":
         return abs(row - other_row) <= number and abs(column - other_column) <= number
     if kind == "blocks":
-        shift = number // 2 if block % 2 else 0
-        return (row + shift) // number == (other_row + shift) // number and (column + shift) // number == (
-            other_column + shift
-        ) // number
+        start = number // 2 if block % 2 else 0
+        return all(
+            (one - start) // number == (two - start) // number
+            for one, two in ((row, other_row), (column, other_column))
+        )
     if kind == "strided":
         return abs(one - other) < number or (one - other) % number == 0
     return one // number == other // number or other % number == number - 1

@@ -113,9 +113,10 @@ def unrolled(config: Config, platform: str, fsdp: int) -> Config:
     Between the iterations of a loop, a GPU copies what is kept for the backward pass; with a single iteration it
     doesn't. With `fsdp`, however, blocks must run one after the other, or all are gathered at once.
     """
-    if config.model.unroll is not None or config.model.name.startswith("BiT-"):
+    depth = resolve(config.model).depth
+    if config.model.unroll is not None or depth is None:
         return config
-    unroll = resolve(config.model).depth if platform in ("gpu", "cuda", "rocm") and fsdp == 1 else 1
+    unroll = depth if platform in ("gpu", "cuda", "rocm") and fsdp == 1 else 1
     return dataclasses.replace(config, model=dataclasses.replace(config.model, unroll=unroll))
 
 

@@ -15,13 +15,17 @@ PATTERN = Form(
 
 @dataclass(frozen=True)
 class Model(Section):
-    """A Vision Transformer, hybrid or ResNet, chosen by name; a size that is None comes from the table of sizes.
+    """A Vision Transformer, hybrid, ResNet or Swin, chosen by name; a size that is None comes from the table of sizes.
 
     Attributes:
-        name: size/patch, such as "S/16"; "R50+B/16" is a hybrid, "BiT-R50x1" a ResNet; "custom/16" has no sizes.
+        name: size/patch, such as "S/16"; "R50+B/16" is a hybrid, "BiT-R50x1" a ResNet, "Swin-T" a Swin;
+            "custom/16" has no sizes.
         patch: side of the square that one token covers, in pixels of the picture.
         width, depth, num_heads, mlp_dim: token width, number of blocks, heads per block, and hidden width of the MLP;
             None: from the table of sizes.
+        swin: number of blocks in each stage of a Swin; `width`, `num_heads` and `mlp_dim` are those of the first stage,
+            and each doubles them.
+        window: side of a Swin's windows, in patches.
         resnet: number of units in each stage of a hybrid's or BiT's ResNet; () is the root alone, None a pure ViT.
         resnet_width: channels of the ResNet's root: 64 times the width factor.
         resnet_style: whose small constants a ResNet computes with, epsilons and padding: the originals' ("google") or
@@ -71,6 +75,8 @@ class Model(Section):
     depth: Count | None = None
     num_heads: Count | None = None
     mlp_dim: Count | None = None
+    swin: tuple[Count, ...] | None = None
+    window: Count | None = None
     resnet: tuple[Count, ...] | None = None
     resnet_width: Count | None = None
     resnet_style: Literal["google", "timm"] = "google"

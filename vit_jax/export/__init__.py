@@ -24,7 +24,7 @@ import vit_jax
 from vit_jax import tree
 from vit_jax.errors import InputError
 from vit_jax.export import onnx, stablehlo
-from vit_jax.models import BiT, ViT, model_graph
+from vit_jax.models import Backbone, ViT, model_graph
 from vit_jax.tasks import build_task
 from vit_jax.weights import files
 from vit_jax.weights.opened import Opened
@@ -101,7 +101,7 @@ def export_model(opened: Opened, out: Path, output: str = "probabilities", dtype
     return difference
 
 
-def output_function(model: ViT | BiT, opened: Opened, output: str) -> Callable[[Images], Float[Array, "batch *_"]]:
+def output_function(model: Backbone, opened: Opened, output: str) -> Callable[[Images], Float[Array, "batch *_"]]:
     """Return the function from uint8 pictures to an output of `OUTPUTS`, in float32."""
     if output == "features":
         return lambda images: model.features(images).astype(jnp.float32)
@@ -111,7 +111,7 @@ def output_function(model: ViT | BiT, opened: Opened, output: str) -> Callable[[
     return lambda images: task.probabilities(model(images))
 
 
-def _portable(model: ViT | BiT, dtype: str) -> ViT | BiT:
+def _portable(model: Backbone, dtype: str) -> Backbone:
     """Return a model with the same parameters that depends on nothing of this machine."""
     changes: dict[str, Any] = {"dtype": dtype}
     if isinstance(model, ViT):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from vit_jax.models import BiT, ViT
+from vit_jax.models import Backbone, BiT
 
 
 class Components(NamedTuple):
@@ -20,7 +20,7 @@ class Components(NamedTuple):
     shares: Float[np.ndarray, " number"]
 
 
-def first_kernel(model: ViT | BiT) -> tuple[str, Float[np.ndarray, "rows columns channels filters"]]:
+def first_kernel(model: Backbone) -> tuple[str, Float[np.ndarray, "rows columns channels filters"]]:
     """Return what meets the pixels, in words, and its kernel: the patch embedding, or the root of a ResNet.
 
     The kernel of a root has mean 0 and variance 1 over each filter, as it is applied.

@@ -4,11 +4,11 @@ import numpy as np
 from jaxtyping import Float
 
 from vit_jax.errors import InputError
-from vit_jax.models import BiT, ViT
+from vit_jax.models import Backbone, BiT
 from vit_jax.models.position import num_prefix
 
 
-def position_similarity(model: ViT | BiT) -> Float[np.ndarray, "layers rows columns rows columns"]:
+def position_similarity(model: Backbone) -> Float[np.ndarray, "layers rows columns rows columns"]:
     """Return the cosine similarity of any two patches' position embeddings (Dosovitskiy et al., 2021, figures 7, 10).
 
     s(i, j) = p_i . p_j / (|p_i| |p_j|), and 0 where one of them is zero. The class token and registers are left out.
@@ -28,7 +28,7 @@ def position_similarity(model: ViT | BiT) -> Float[np.ndarray, "layers rows colu
     return (units @ units.swapaxes(1, 2)).reshape(-1, *grid, *grid)
 
 
-def relative_bias(model: ViT | BiT) -> Float[np.ndarray, "layers heads offset_rows offset_columns"]:
+def relative_bias(model: Backbone) -> Float[np.ndarray, "layers heads offset_rows offset_columns"]:
     """Return what is added to attention scores, by the offset of the key from the query, zero at the centre.
 
     The first axis is 1 long unless each block has its own.
@@ -59,7 +59,7 @@ def similarity_by_place(similarity: Float[np.ndarray, "layers rows columns rows 
     return {kind: pairs[:, chosen].mean(axis=1).tolist() for kind, chosen in kinds.items() if chosen.any()}
 
 
-def _check(model: ViT | BiT) -> None:
+def _check(model: Backbone) -> None:
     if isinstance(model, BiT):
         raise InputError(f"{model.config.name!r} is a ResNet, which has no position embeddings")
     if model.position is None:

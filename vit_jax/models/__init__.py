@@ -9,8 +9,11 @@ from flax import nnx
 from vit_jax.config import Model, height_width
 from vit_jax.errors import InputError, nearest
 from vit_jax.models.resnet import BiT
-from vit_jax.models.variants import NAMES, resolve
+from vit_jax.models.swin import Swin
+from vit_jax.models.variants import NAMES, kind_of, resolve
 from vit_jax.models.vit import ViT
+
+Backbone = ViT | BiT | Swin
 
 
 def list_models() -> list[str]:
@@ -20,12 +23,12 @@ def list_models() -> list[str]:
 
 def build_model(
     config: Model, *, num_classes: int, image_size: int | tuple[int, int], channels: int, rngs: nnx.Rngs
-) -> ViT | BiT:
+) -> Backbone:
     """Return the model that a typed config describes, its parameters drawn from `rngs`."""
     if num_classes < 1:
         raise InputError(f"num_classes={num_classes}: must be at least 1")
     config = resolve(config)
-    kind = BiT if config.patch is None else ViT
+    kind = {"BiT": BiT, "Swin": Swin, "ViT": ViT}[kind_of(config.name)]
     return kind(config, num_classes=num_classes, image_size=height_width(image_size), channels=channels, rngs=rngs)
 
 
@@ -37,11 +40,11 @@ def create_model(
     channels: int = 3,
     seed: int = 0,
     **overrides,
-) -> ViT | BiT:
+) -> Backbone:
     """Return a freshly initialised model.
 
     Args:
-        name: size `/` patch: a size of the table and any patch size, "S/8"; "R50+B/16" a hybrid; "BiT-R50x1".
+        name: size `/` patch: a size of the table and any patch size, "S/8"; "R50+B/16" a hybrid; "BiT-R50x1"; "Swin-T".
         image_size: pixels, or (height, width).
         overrides: any field of `vit_jax.config.Model`, such as `pool="gap"` or `depth=6`.
 
@@ -64,7 +67,7 @@ def init_params(key: jax.Array, **facts) -> dict:
     return nnx.to_pure_dict(nnx.split(build_model(**facts, rngs=nnx.Rngs(params=key)))[1])
 
 
-def abstract_model(**facts) -> ViT | BiT:
+def abstract_model(**facts) -> Backbone:
     """Return `build_model(**facts)` with shapes in place of parameters; allocates nothing."""
     return nnx.eval_shape(lambda: build_model(**facts, rngs=nnx.Rngs(params=0)))
 

@@ -15,7 +15,7 @@ class Pattern(NamedTuple):
 
     "axial": those of its row in even blocks, of its column in odd ones (Ho et al., 2019); "axial:both": both in every
     block (Huang et al., 2019). "local:R": those at most R rows and R columns away (Ramachandran et al., 2019).
-    "blocks:K": those of its window of K x K; in odd blocks windows begin K // 2 rows and columns earlier (Liu et al.,
+    "blocks:K": those of its window of K x K; in odd blocks windows begin K // 2 rows and columns later (Liu et al.,
     2021). "strided:S": those less than S places away and every S-th one; "fixed:S": those of its S consecutive ones,
     and the last one of every S (Child et al., 2019, with c = 1; there with an order in time). A picture's patches have
     places row by row.
@@ -68,7 +68,7 @@ def seen_by(pattern: Pattern, grid: Grid, prefix: int, block: int) -> Bool[np.nd
     if pattern.kind == "axial":
         seen = same(row) | same(column) if pattern.both else same(column if block % 2 else row)
     elif pattern.kind == "blocks":
-        shift = number // 2 * (block % 2)
+        shift = -(number // 2) % number * (block % 2)
         seen = same((row + shift) // number, (column + shift) // number)
     elif pattern.kind == "local":
         seen = np.maximum(distance(row), distance(column)) <= number

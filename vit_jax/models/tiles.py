@@ -22,6 +22,7 @@ LEAST_TILE = 4
 
 Places = Int[Array, "..."] | Int[np.ndarray, "..."]
 Heads = Float[Array, "batch heads patches dim"]
+Bias = Float[Array, "heads #tiles tile keys"]
 Table = Float[Array, "row_offsets column_offsets heads"]
 # Weighted values, the largest score, and the sum of weights, for each patch: what softmaxes are added by.
 Sums = tuple[
@@ -50,10 +51,13 @@ class Tiles(NamedTuple):
 
     def attend(self, query: Heads, key: Heads, value: Heads, table: Table | None, grid: Grid) -> Sums:
         """Return the sums over the keys of this part."""
+        return self.attend_biased(query, key, value, None if table is None else self._bias(table, grid))
+
+    def attend_biased(self, query: Heads, key: Heads, value: Heads, bias: Bias | None) -> Sums:
+        """Return the same with a bias for the patches and the keys of a tile."""
         patches = query.shape[2]
         there = jnp.ones((1, 1, patches, 1), bool)
         mask = self._seen() & self._cut(there, self._reach)[0, 0, :, None, :, 0]
-        bias = None if table is None else self._bias(table, grid)
         key, value = (self._cut(x, self._reach) for x in (key, value))
         return tuple(self._join(x, patches) for x in _sums(self._cut(query), key, value, mask, bias))
 
@@ -100,9 +104,13 @@ class Tiles(NamedTuple):
             seen &= (np.abs(offsets) <= np.reshape(self.radius, (2, 1, 1))).all(axis=0)
         return seen
 
-    def _bias(self, table: Table, grid: Grid) -> Float[Array, "heads #tiles tile keys"]:
+    def look_up(self, table: Table, grid: Grid) -> Bias:
+        """Return the bias of a table for the offsets within a tile."""
+        return _look_up(table, *self._offsets(), grid)[:, None]
+
+    def _bias(self, table: Table, grid: Grid) -> Bias:
         if self.view == grid:
-            return _look_up(table, *self._offsets(), grid)[:, None]
+            return self.look_up(table, grid)
         places = jnp.arange(grid[0] * grid[1])[None, None, :, None]
         own, seen = (self._cut(places, reach)[0, 0, ..., 0] for reach in ((0, 0), self._reach))
         return _look_up(table, *_grid_offsets(own[..., :, None], seen[..., None, :], grid), grid)
@@ -123,6 +131,11 @@ class Ends(NamedTuple):
         return tuple(x[:, :, 0] for x in _sums(*alone, mask, bias))
 
 
+def windows(grid: Grid, size: Grid, *, shifted: bool) -> Tiles:
+    """Return windows of (rows, columns), which begin half a window later if they are shifted (Liu et al., 2021)."""
+    return Tiles(grid, size, tuple(-(side // 2) % side if shifted else 0 for side in size))
+
+
 def parts_of(pattern: Pattern, grid: Grid, block: int) -> list[Tiles | Ends]:
     """Return the parts of a pattern in a block; no pair of patches is in two of them."""
     (rows, columns), number, odd = grid, pattern.number, block % 2
@@ -131,7 +144,7 @@ def parts_of(pattern: Pattern, grid: Grid, block: int) -> list[Tiles | Ends]:
         row, column = Tiles(grid, (1, columns)), Tiles(grid, (rows, 1))
         return [row, column._replace(others=True)] if pattern.both else [column if odd else row]
     if pattern.kind == "blocks":
-        return [Tiles(grid, (number, number), (number // 2 * odd,) * 2)]
+        return [windows(grid, (number, number), shifted=bool(odd))]
     if pattern.kind == "local":
         return [Tiles(grid, tuple(_tile(number, side) for side in grid), radius=(number, number))]
     strides = -(-patches // number)

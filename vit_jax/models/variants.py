@@ -34,15 +34,29 @@ HYBRIDS = {("R26", 32): (2, 2, 2, 2), ("R50", 16): (3, 4, 9), ("R50", 32): (3, 4
 # Units in each stage of BiT's ResNets (Kolesnikov et al., 2020); the name's second number is the width factor.
 BIT = {"R50": (3, 4, 6, 3), "R101": (3, 4, 23, 3), "R152": (3, 8, 36, 3)}
 
+# Width and heads of a Swin's first stage, and blocks in each stage (Liu et al., 2021).
+SWIN = {
+    "T": (96, 3, (2, 2, 6, 2)),
+    "S": (96, 3, (2, 2, 18, 2)),
+    "B": (128, 4, (2, 2, 18, 2)),
+    "L": (192, 6, (2, 2, 18, 2)),
+}
+
 # The names that papers report; any other size / patch works too.
 NAMES = (
     *("Ti/16", "S/32", "S/16", "B/32", "B/16", "B/8", "L/32", "L/16", "H/14", "g/14", "G/14"),
     *("R+Ti/16", "R26+S/32", "R26+B/32", "R50+B/16", "R50+L/32"),
     *("BiT-R50x1", "BiT-R50x3", "BiT-R101x1", "BiT-R101x3", "BiT-R152x2", "BiT-R152x4"),
+    *("Swin-T", "Swin-S", "Swin-B", "Swin-L"),
 )
 
 # What still has a meaning for a ResNet without an encoder.
 _BIT_FIELDS = ("name", "resnet", "resnet_width", "resnet_style", "head_bias", "mean", "std", "dtype")
+# And for a Swin, whose head reads the mean of all tokens.
+_SWIN_FIELDS = (
+    *("name", "patch", "width", "num_heads", "mlp_dim", "swin", "window", "resample", "gelu", "norm_eps"),
+    *("dropout", "drop_path", "head_bias", "mean", "std", "dtype", "remat"),
+)
 
 
 def resolve(config: Model) -> Model:
@@ -51,7 +65,13 @@ def resolve(config: Model) -> Model:
     Raises:
         InputError: the name is unknown, an option does not fit it, or the number of heads does not divide the width.
     """
-    return _resolve_bit(config) if config.name.startswith("BiT-") else _resolve_vit(config)
+    return {"BiT": _resolve_bit, "Swin": _resolve_swin, "ViT": _resolve_vit}[kind_of(config.name)](config)
+
+
+def kind_of(name: str) -> str:
+    """Return "BiT", "Swin" or, for pure ones and hybrids, "ViT"."""
+    kind = name.partition("-")[0]
+    return kind if kind in ("BiT", "Swin") else "ViT"
 
 
 def reduction(config: Model) -> int:
@@ -60,15 +80,17 @@ def reduction(config: Model) -> int:
 
 
 def name_of(config: Model) -> str:
-    """Return the name under which the sizes of a resolved config are known, or "custom/16" or "BiT-custom"."""
+    """Return the name under which the sizes of a resolved config are known, or "custom/16", "BiT-custom" or such."""
     if config.patch is None:
         names = [f"BiT-{key}x{config.resnet_width // 64}" for key in BIT]
         custom = "BiT-custom"
+    elif config.swin is not None:
+        names, custom = [f"Swin-{size}" for size in SWIN], "Swin-custom"
     else:
         stems = [""] if config.resnet is None else ["R+", "R26+", "R50+"]
         names = [f"{stem}{size}/{config.patch // (2 if stem == 'R+' else 1)}" for stem in stems for size in SIZES]
         custom = f"custom/{config.patch}"
-    keys = ("patch", "width", "depth", "mlp_dim", "num_heads", "resnet", "resnet_width")
+    keys = ("patch", "width", "depth", "mlp_dim", "num_heads", "resnet", "resnet_width", "swin")
     for name in names:
         try:
             same = resolve(Model(name=name))
@@ -125,9 +147,7 @@ def _resolve_bit(config: Model) -> Model:
     match = re.fullmatch(r"BiT-(R\d+)x([1-9]\d*)", config.name)
     if config.name != "BiT-custom" and (not match or match[1] not in BIT):
         raise InputError(f"model {config.name!r} is unknown; {nearest(config.name, NAMES)}")
-    for field in dataclasses.fields(Model):
-        if field.name not in _BIT_FIELDS and getattr(config, field.name) != field.default:
-            raise InputError(f"model.{field.name}: means nothing for {config.name!r}, a ResNet without an encoder")
+    _refuse_others(config, _BIT_FIELDS, "a ResNet without an encoder")
     stages = config.resnet if config.resnet is not None else BIT[match[1]] if match else None
     width = config.resnet_width or (64 * int(match[2]) if match else None)
     if not stages or not width:
@@ -135,3 +155,29 @@ def _resolve_bit(config: Model) -> Model:
     config = dataclasses.replace(config, resnet=stages, resnet_width=width)
     _check_resnet(config)
     return config
+
+
+def _resolve_swin(config: Model) -> Model:
+    size = config.name.removeprefix("Swin-")
+    if size not in (*SWIN, "custom"):
+        raise InputError(f"model {config.name!r} is unknown; {nearest(config.name, NAMES)}")
+    _refuse_others(config, _SWIN_FIELDS, "a Swin")
+    known = dict(zip(("width", "num_heads", "swin"), SWIN[size], strict=True)) if size in SWIN else {}
+    filled = {"patch": 4, "window": 7, "width": None, "num_heads": None, "swin": None} | known
+    filled |= {key: getattr(config, key) for key in filled if getattr(config, key) is not None}
+    for key, value in filled.items():
+        if not value:
+            raise InputError(f"model.{key} must be set for {config.name!r}, which has no sizes of its own")
+    if filled["width"] % filled["num_heads"]:
+        raise InputError(f"model.num_heads={filled['num_heads']} does not divide model.width={filled['width']}")
+    mlp_dim = config.mlp_dim or 4 * filled["width"]
+    return dataclasses.replace(config, **filled, mlp_dim=mlp_dim, pool="gap", class_token=False)
+
+
+def _refuse_others(config: Model, fields: tuple[str, ...], what: str) -> None:
+    """Raise an `InputError` if any other field is set; those of a resolved config are as good as unset."""
+    resolved = {"pool": "gap", "class_token": False} if what == "a Swin" else {}
+    for field in dataclasses.fields(Model):
+        value = getattr(config, field.name)
+        if field.name not in fields and value not in (field.default, resolved.get(field.name, field.default)):
+            raise InputError(f"model.{field.name}: means nothing for {config.name!r}, {what}")

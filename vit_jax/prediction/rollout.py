@@ -5,11 +5,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vit_jax.errors import InputError
-from vit_jax.models import BiT, ViT
+from vit_jax.models import Backbone, BiT, ViT
 from vit_jax.models.position import num_prefix
 
 
-def attention_names(model: ViT | BiT) -> list[str]:
+def attention_names(model: Backbone) -> list[str]:
     """Return the activations of a model that its rollout is computed from.
 
     Raises:

@@ -18,8 +18,8 @@ from vit_jax.cluster.sharding import make_mesh
 from vit_jax.config import MeshShape, Model, Preprocessing, from_dict, height_width
 from vit_jax.errors import InputError
 from vit_jax.labels import imagenet_names
-from vit_jax.models import BiT, ViT, abstract_model, init_params
-from vit_jax.models.variants import Size, name_of, resolve
+from vit_jax.models import Backbone, abstract_model, init_params
+from vit_jax.models.variants import Size, kind_of, name_of, resolve
 from vit_jax.weights import files
 from vit_jax.weights.fetch import fetch
 from vit_jax.weights.formats import FORMATS
@@ -33,7 +33,7 @@ __all__ = ["configured", "load", "save"]
 NO_WEIGHTS = r"(opt|chrono|extra)/.*|(vit\.)?pooler\..*"
 HEAD = r"(params/)?(resnet/)?head/.*|head\..*|classifier\..*"
 # What a model's name says.
-SIZE_KEYS = ("patch", *Size._fields, "resnet", "resnet_width")
+SIZE_KEYS = ("patch", *Size._fields, "resnet", "resnet_width", "swin")
 
 # From an array to where it is to lie.
 Put = Callable[[np.ndarray], Any]
@@ -51,7 +51,7 @@ def load(
     checkpoint: str = "newest",
     host: bool = False,
     **overrides,
-) -> ViT | BiT:
+) -> Backbone:
     """Return the model that a weight file holds, its architecture read off the file.
 
     Args:
@@ -102,7 +102,7 @@ def _host() -> jax.Device:
 
 def _from_run(
     path: pathlib.Path, checkpoint: str, num_classes: int | None, put: Put, strict: bool, overrides: dict
-) -> ViT | BiT:
+) -> Backbone:
     # Orbax and Grain are slow to import, and only run directories need them.
     from vit_jax.runs.checkpoint import load_params
     from vit_jax.runs.directory import read_facts
@@ -140,7 +140,7 @@ def _from_file(
     grid: tuple[int, int] | None,
     strict: bool,
     overrides: dict,
-) -> ViT | BiT:
+) -> Backbone:
     arrays, notes = _open(path, rf"{NO_WEIGHTS}|{HEAD}" if num_classes is not None else NO_WEIGHTS)
     format = next((module for module in FORMATS.values() if module.matches(arrays)), None)
     if format is None:
@@ -186,7 +186,7 @@ def _from_file(
     return nnx.merge(graph, tree.map_named(lambda name, _: params[name], nnx.to_pure_dict(state)))
 
 
-def _bound(model: ViT | BiT, own: dict[str, Any], num_classes: int | None) -> ViT | BiT:
+def _bound(model: Backbone, own: dict[str, Any], num_classes: int | None) -> Backbone:
     """Give a model what its weights say of pictures and classes; a new head's classes have no names yet."""
     normalisation = {"mean": model.config.mean, "std": model.config.std}
     model.preprocessing = Preprocessing(**(own["preprocessing"] or {}) | normalisation)
@@ -233,8 +233,8 @@ def configured(found: Model, overrides: dict, where: str, strict: bool = True) -
     """
     values = dataclasses.asdict(found)
     if "name" in overrides:
-        # "custom/16" says the patch alone, "BiT-custom" nothing.
-        custom = overrides["name"].startswith(("custom/", "BiT-custom"))
+        # "custom/16" says the patch alone, "BiT-custom" and "Swin-custom" nothing.
+        custom = overrides["name"].startswith(("custom/", "BiT-custom", "Swin-custom"))
         values |= dict.fromkeys(("patch",) if custom else SIZE_KEYS)
     config = from_dict({"model": values | overrides}).model
     if config.num_heads is None and "name" not in overrides and not config.name.startswith("BiT-"):
@@ -242,7 +242,7 @@ def configured(found: Model, overrides: dict, where: str, strict: bool = True) -
     config = resolve(config)
     if "name" not in overrides:
         return dataclasses.replace(config, name=name_of(config))
-    if (config.patch is None) != (found.name.startswith("BiT-")):
+    if kind_of(config.name) != kind_of(found.name):
         raise InputError(f"{where}: does not hold a model of the kind of {config.name!r}")
     # Weights that don't say how many heads there are go with any number.
     found = resolve(dataclasses.replace(found, num_heads=found.num_heads or config.num_heads))

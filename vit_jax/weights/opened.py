@@ -11,7 +11,7 @@ from vit_jax import tree
 from vit_jax.config import Config, Data, Preprocessing
 from vit_jax.errors import InputError
 from vit_jax.labels import imagenet_names, read_names
-from vit_jax.models import BiT, ViT
+from vit_jax.models import Backbone
 from vit_jax.runs.directory import read_facts
 from vit_jax.weights import load
 from vit_jax.weights.fetch import fetch
@@ -27,7 +27,7 @@ class Opened(NamedTuple):
         is_run: whether it is a run directory, which says what data it was trained on.
     """
 
-    model: ViT | BiT
+    model: Backbone
     config: Config
     label_names: tuple[str, ...] | None
     names_from: str
@@ -88,7 +88,7 @@ def open_model(
     return Opened(model, config, names, names_from, is_run)
 
 
-def _names(model: ViT | BiT, labels: Path | None, is_run: bool) -> tuple[tuple[str, ...] | None, str]:
+def _names(model: Backbone, labels: Path | None, is_run: bool) -> tuple[tuple[str, ...] | None, str]:
     if labels is not None:
         names = read_names(labels)
         if len(names) != model.num_classes:

@@ -8,7 +8,8 @@ from flax import nnx
 
 from vit_jax import tree
 from vit_jax.errors import InputError, nearest
-from vit_jax.models import BiT, ViT
+from vit_jax.models import Backbone, BiT, ViT
+from vit_jax.models.variants import kind_of
 from vit_jax.weights import huggingface_pictures
 from vit_jax.weights.baked import bake
 from vit_jax.weights.described import preprocessing_of
@@ -17,7 +18,7 @@ from vit_jax.weights.rules import write
 from vit_jax.weights.supported import refuse
 
 
-def save(model: ViT | BiT, where: str | os.PathLike, format: str | None = None) -> tuple[str, ...]:
+def save(model: Backbone, where: str | os.PathLike, format: str | None = None) -> tuple[str, ...]:
     """Write a model's weights for another code base, atomically; return what a reader should know, a line each.
 
     Label names and preprocessing are written where the format has a place for them. Positions that it has none for are
@@ -47,7 +48,8 @@ def save(model: ViT | BiT, where: str | os.PathLike, format: str | None = None) 
         counts = f"{len(model.label_names):,} label names, but {model.num_classes:,} outputs"
         raise InputError(f"{where}: the model has {counts}; set model.label_names")
     module, done = FORMATS[format], []
-    supported = getattr(module, "SUPPORTED_BIT" if isinstance(model, BiT) else "SUPPORTED", None)
+    table = {"BiT": "SUPPORTED_BIT", "Swin": "SUPPORTED_SWIN", "ViT": "SUPPORTED"}[kind_of(model.config.name)]
+    supported = getattr(module, table, None)
     if supported is None:
         raise InputError(f"a {format} file can't hold the model {model.config.name!r}")
     if isinstance(model, ViT):
@@ -58,7 +60,7 @@ def save(model: ViT | BiT, where: str | os.PathLike, format: str | None = None) 
     return (*done, _names(model, format), _preprocessing(model, format))
 
 
-def _names(model: ViT | BiT, format: str) -> str:
+def _names(model: Backbone, format: str) -> str:
     if model.label_names is None:
         return "label names: none are known"
     if format not in DESCRIBED:
@@ -66,7 +68,7 @@ def _names(model: ViT | BiT, format: str) -> str:
     return f"label names: {'; '.join(model.label_names[:3])}{'; ...' if model.num_classes > 3 else ''}"
 
 
-def _preprocessing(model: ViT | BiT, format: str) -> str:
+def _preprocessing(model: Backbone, format: str) -> str:
     ours, size = preprocessing_of(model), "x".join(map(str, model.image_size))
     values = ours.described(model.image_size)
     wanted = ", ".join(f"{key} {values[key]}" for key in ("resize", "filter", "crop_fraction", "mean", "std"))

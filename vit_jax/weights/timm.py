@@ -1,4 +1,4 @@
-"""The `.safetensors` files and folders of PyTorch Image Models (timm): ViTs, and the ResNets of `timm_resnet`.
+"""The `.safetensors` files and folders of PyTorch Image Models (timm): ViTs, Swins, and the ResNets of `timm_resnet`.
 
 A lone file says little beside the arrays: what is known only to timm's model names is taken from its conventions (heads
 of 64, exact GELU, a class token that is read), from what we note in a file's metadata, or from keywords of `load`. A
@@ -13,8 +13,8 @@ import numpy as np
 
 from vit_jax.config import Model, from_dict
 from vit_jax.errors import InputError
-from vit_jax.models.variants import SIZES, reduction
-from vit_jax.weights import files, timm_config, timm_resnet
+from vit_jax.models.variants import SIZES, kind_of, reduction
+from vit_jax.weights import files, swin, timm_config, timm_resnet
 from vit_jax.weights.described import names_of, preprocessing_fields, preprocessing_of, write_folder
 from vit_jax.weights.rules import Rule, convolution, linear, norm, positions, reshaped, same
 from vit_jax.weights.supported import ANY, PLAIN, count, grid_of
@@ -34,20 +34,27 @@ SUPPORTED = PLAIN | {
     "qk_norm": ANY,
 }
 SUPPORTED_BIT = timm_resnet.SUPPORTED
-# What a lone file's arrays don't say of a ViT.
-NOTED = ("num_heads", "pool", "pool_norm", "class_token", "gelu", "norm_eps", "layer_scale")
+SUPPORTED_SWIN = swin.SUPPORTED_TIMM
+# What a lone file's arrays don't say.
+NOTED = {
+    "ViT": ("num_heads", "pool", "pool_norm", "class_token", "gelu", "norm_eps", "layer_scale"),
+    "Swin": ("window",),
+    "BiT": (),
+}
 
 
 def matches(arrays: dict[str, np.ndarray]) -> bool:
     """Return whether the names are this format's."""
-    return "blocks.0.attn.qkv.weight" in arrays or timm_resnet.is_bit(arrays)
+    return "blocks.0.attn.qkv.weight" in arrays or timm_resnet.is_bit(arrays) or swin.has_swin(arrays, swin.TIMM)
 
 
 def facts(arrays: dict[str, np.ndarray], notes: dict, grid: tuple[int, int] | None) -> dict:
     """Return what `build_model` needs to know; the number of heads stays None where nothing tells it."""
     noted = json.loads(notes["vit_jax"]) if "vit_jax" in notes else None
-    if timm_resnet.is_bit(arrays):
-        found = timm_resnet.bit_facts(arrays)
+    is_swin = swin.has_swin(arrays, swin.TIMM)
+    if is_swin or timm_resnet.is_bit(arrays):
+        window = noted["model"].get("window") if noted else timm_config.window(notes)
+        found = swin.facts(arrays, swin.TIMM, window) if is_swin else timm_resnet.bit_facts(arrays)
         stated = timm_config.image_size(notes) or (noted and tuple(noted["image_size"]))
         found["image_size"] = stated or found["image_size"]
     else:
@@ -111,6 +118,8 @@ def rules(config: Model, arrays: dict[str, np.ndarray] | None = None) -> list[Ru
     """Return the table for a resolved config."""
     if config.patch is None:
         return timm_resnet.bit_rules(config)
+    if config.swin is not None:
+        return swin.rules(config, swin.TIMM)
     block = [
         *norm("blocks/norm1", "blocks.{i}.norm1"),
         *linear(tuple(f"blocks/attn/{x}" for x in ("query", "key", "value")), "blocks.{i}.attn.qkv", outputs=2),
@@ -155,10 +164,10 @@ def write(path: pathlib.Path, arrays: dict[str, np.ndarray], model) -> None:
     if path.suffix != ".safetensors":
         write_folder(path, {"config.json": timm_config.described(model)}, arrays, {"format": "pt"})
         return
-    bit = model.config.patch is None
-    shape = {"image_size": model.image_size} if bit else {"grid": model.grid(model.image_size)}
+    kind = kind_of(model.config.name)
+    shape = {"grid": model.grid(model.image_size)} if kind == "ViT" else {"image_size": model.image_size}
     noted = {
-        "model": {} if bit else {key: getattr(model.config, key) for key in NOTED},
+        "model": {key: getattr(model.config, key) for key in NOTED[kind]},
         **shape,
         "label_names": model.label_names,
         "preprocessing": dataclasses.asdict(preprocessing_of(model)),

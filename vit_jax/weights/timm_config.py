@@ -33,6 +33,7 @@ SIZES = {
     "g": ("giant", (14,)),
     "G": ("gigantic", (14,)),
 }
+SWINS = {"Swin-T": "tiny", "Swin-S": "small", "Swin-B": "base", "Swin-L": "large"}
 HYBRIDS = {
     (): "vit_tiny_r_s16_p8_224",
     (2, 2, 2, 2): "vit_small_r26_s32_224",
@@ -78,6 +79,11 @@ def image_size(notes: dict[str, Any]) -> tuple[int, int] | None:
     return height_width(size if isinstance(size, int) else tuple(size)) if size else None
 
 
+def window(notes: dict[str, Any]) -> int | None:
+    """Return the side of a Swin's windows that a `config.json` says."""
+    return (notes.get("model_args") or {}).get("window_size")
+
+
 def bound(notes: dict[str, Any], num_classes: int | None) -> dict[str, Any]:
     """Return label names and preprocessing that a `config.json` says, as `facts` has them."""
     if "architecture" not in notes:
@@ -112,6 +118,9 @@ def described(model: Any) -> dict[str, Any]:
     if config.patch is None:
         arguments, features = {"global_pool": "avg"}, model.resnet.features
         layers = {"first_conv": "stem.conv", "classifier": "head.fc"}
+    elif config.swin is not None:
+        arguments, features = {"img_size": size, **_swin_arguments(config)}, model.head.in_features
+        layers = {"first_conv": "patch_embed.proj", "classifier": "head.fc"}
     else:
         arguments, features = {"img_size": size, **_arguments(config)}, config.width
         first = "proj" if config.resnet is None else "backbone.stem.conv" if config.resnet else "backbone.conv"
@@ -153,6 +162,8 @@ def architecture_of(config: Model) -> str:
             stages = f"a BiT with resnet={config.resnet} and resnet_width={config.resnet_width}"
             raise InputError(f"a timm folder can't hold {stages}: {hint}")
         return f"resnetv2_{name.removeprefix('BiT-R')}_bit"
+    if config.swin is not None:
+        return f"swin_{SWINS.get(name, 'tiny')}_patch4_window7_224"
     if config.norm_eps != 1e-6:
         raise InputError(
             f"a timm folder can't hold the norms' epsilon (norm_eps={config.norm_eps!r}); load the weights with "
@@ -186,6 +197,18 @@ def _arguments(config: Model) -> dict[str, Any]:
         "init_values": config.layer_scale,
         "qk_norm": config.qk_norm,
         "act_layer": "gelu_tanh" if config.gelu == "tanh" else "gelu",
+    }
+
+
+def _swin_arguments(config: Model) -> dict[str, Any]:
+    return {
+        "patch_size": config.patch,
+        "embed_dim": config.width,
+        "depths": list(config.swin),
+        "num_heads": [config.num_heads * 2**i for i in range(len(config.swin))],
+        "window_size": config.window,
+        "mlp_ratio": config.mlp_dim / config.width,
+        "global_pool": "avg",
     }
 
 
