@@ -55,7 +55,7 @@ def test_rules_split_what_divides():
 @pytest.mark.parametrize("name", list_models())
 def test_each_of_eight_devices_holds_an_eighth(name):
     mesh = make_mesh(MeshShape(data=1, fsdp=8))
-    pool = {} if name.startswith("BiT") else {"pool": "map"}
+    pool = {} if name.startswith(("BiT", "Swin")) else {"pool": "map"}
     facts = Config(model=Model(name=name, **pool)).model_facts(num_classes=1000)
     shapes = jax.eval_shape(functools.partial(init_params, **facts), jax.random.key(0))
     placed = with_shardings(shapes, tree_shardings(shapes, mesh))
