@@ -31,7 +31,7 @@ from vit_jax.evaluators.figure import figure
 from vit_jax.inside.distance import patch_distances
 from vit_jax.inside.filters import first_kernel, principal_components
 from vit_jax.inside.positions import position_similarity, relative_bias, similarity_by_place
-from vit_jax.models import BiT
+from vit_jax.models import BiT, ViT
 from vit_jax.prediction.forward import Row, Wanted, predictions
 from vit_jax.prediction.listing import Asked, list_pictures
 from vit_jax.prediction.overlays import draw
@@ -63,9 +63,11 @@ class Seen(NamedTuple):
 def lacking(opened: Opened, pictures: list[str]) -> dict[str, str]:
     """Return {part: why there is none}."""
     name, position = repr(opened.config.model.name), opened.config.model.position
-    if isinstance(opened.model, BiT):
-        no_attention = dict.fromkeys(OF_PICTURES, f"{name} is a ResNet, which has no attention")
-        return {"positions": f"{name} is a ResNet, which has no position embeddings"} | no_attention
+    if not isinstance(opened.model, ViT):
+        bit = isinstance(opened.model, BiT)
+        why = "is a ResNet, which has no attention" if bit else "attends within windows alone"
+        no_positions = "is a ResNet, which has no position embeddings" if bit else "has no positions, but biases"
+        return {"positions": f"{name} {no_positions}"} | dict.fromkeys(OF_PICTURES, f"{name} {why}")
     reasons = {"positions": f"{name} has no position embeddings"} if position == "none" else {}
     return reasons if pictures else reasons | dict.fromkeys(OF_PICTURES, "needs PICTURES, and none are given")
 

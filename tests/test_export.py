@@ -32,6 +32,7 @@ KINDS = {
     },
     "tokens": {"registers": 2, "position": "relative", "pool": "map", "qk_norm": True, "layer_scale": 0.1},
     "hybrid": {"name": "R+mu/16", "resnet_style": "timm"},
+    "swin": {"name": "Swin-custom", "width": 16, "num_heads": 2, "swin": (2, 2), "window": 3},
     "bit": {"name": "BiT-custom", "resnet": (1, 2), "resnet_width": 32},
 }
 NAMES = ("cat", "dog", "hen", "cow", "owl", "fox", "élan")

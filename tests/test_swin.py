@@ -1,5 +1,6 @@
 """Swin equals timm's and Transformers' with the same weights, which it reads and writes."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from safetensors.numpy import load_file, save_file
 
 import vit_jax
 from tests.drawn_swin import CASES, draw, pictures
+from tests.tiny import CONFIG, run_steps
 from vit_jax import tree
-from vit_jax.config import Model
+from vit_jax.cluster.sharding import make_mesh
+from vit_jax.config import MeshShape, Model
 from vit_jax.errors import InputError
 from vit_jax.models import abstract_model
 from vit_jax.weights.formats import FORMATS
@@ -97,6 +100,16 @@ def test_only_a_key_drops():
     first, second, none = (model.features(images, key=key) for key in (jax.random.key(1), jax.random.key(2), None))
     assert not jnp.allclose(first, second)
     np.testing.assert_array_equal(none, model.features(images))
+
+
+def test_losses_are_equal_on_eight_devices():
+    model = Model(name="Swin-custom", patch=1, width=16, num_heads=2, swin=(2, 2), window=3, drop_path=0.2)
+    config = dataclasses.replace(CONFIG, model=model)
+    alone, _ = run_steps(config, make_mesh(MeshShape(), jax.devices()[:1]), 3)
+    losses, state = run_steps(config, make_mesh(MeshShape(2, 2, 2)), 3)
+    np.testing.assert_allclose(losses, alone, rtol=1e-5)
+    kernel = state.params["stage2"]["blocks"]["attn"]["query"]["kernel"]
+    assert kernel.sharding.shard_shape(kernel.shape) == (2, 16, 2, 8)
 
 
 @pytest.mark.parametrize(

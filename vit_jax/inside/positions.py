@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vit_jax.errors import InputError
-from vit_jax.models import Backbone, BiT
+from vit_jax.models import Backbone, BiT, Swin
 from vit_jax.models.position import num_prefix
 
 
@@ -62,5 +62,7 @@ def similarity_by_place(similarity: Float[np.ndarray, "layers rows columns rows 
 def _check(model: Backbone) -> None:
     if isinstance(model, BiT):
         raise InputError(f"{model.config.name!r} is a ResNet, which has no position embeddings")
+    if isinstance(model, Swin):
+        raise InputError(f"{model.config.name!r} has no position embeddings, but a bias in its windows")
     if model.position is None:
         raise InputError(f"{model.config.name!r} has no position embeddings: its position is 'none'")

@@ -13,12 +13,11 @@ def attention_names(model: Backbone) -> list[str]:
     """Return the activations of a model that its rollout is computed from.
 
     Raises:
-        InputError: it has none, being a ResNet.
+        InputError: it has no attention between all patches.
     """
-    if isinstance(model, BiT):
-        raise InputError(
-            f"--attention: {model.config.name!r} is a ResNet, which has no attention; take a ViT or hybrid"
-        )
+    if not isinstance(model, ViT):
+        why = "is a ResNet, which has no attention" if isinstance(model, BiT) else "attends within windows alone"
+        raise InputError(f"--attention: {model.config.name!r} {why}; take a ViT or hybrid")
     return [f"attention/{i}" for i in range(model.config.depth)]
 
 
