@@ -18,11 +18,12 @@ import jax
 
 from vit_jax.cache import keep_compiled
 from vit_jax.cluster.processes import joined
-from vit_jax.config import Config, differences
+from vit_jax.config import PRETRAINING, Config, differences
 from vit_jax.config.coerce import literal
 from vit_jax.config.files import override, parse_overrides
 from vit_jax.errors import InputError, Parser, run_command
 from vit_jax.evaluators import Results, evaluate_config
+from vit_jax.runs.checkpoint import load_model
 from vit_jax.runs.directory import read_facts
 from vit_jax.runs.results import write_results
 from vit_jax.weights.fetch import fetch
@@ -63,9 +64,13 @@ def evaluate(
     opened = open_model(where, checkpoint=checkpoint, labels=labels, image_size=image_size, host=True, **ours)
     if jax.process_index() == 0:
         print(opened.description(), file=sys.stderr)
+    config, model = _configured(opened, rest, data, split), opened.model
+    if opened.is_run and config.task in PRETRAINING:
+        # With what its task put on the encoder.
+        model, _ = load_model(path, checkpoint)
     # Without names, classes are called by their numbers.
-    names = opened.label_names or tuple(map(str, range(opened.model.num_classes)))
-    return evaluate_config(opened.model, names, _configured(opened, rest, data, split))
+    names = opened.label_names or tuple(map(str, range(model.num_classes)))
+    return evaluate_config(model, names, config)
 
 
 def _configured(opened: Opened, overrides: dict[str, str], data: str | None, split: str | None) -> Config:

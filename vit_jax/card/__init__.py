@@ -6,7 +6,7 @@ from typing import Any
 
 from vit_jax.card import facts
 from vit_jax.card.curve import write_curve
-from vit_jax.config import Config
+from vit_jax.config import PRETRAINING, Config
 from vit_jax.errors import InputError
 from vit_jax.runs.directory import read_facts
 from vit_jax.runs.records import read_records
@@ -30,6 +30,8 @@ def write_card(workdir: Path, folder: Path | None = None, **options: Any) -> Pat
         InputError: it is no run directory, or can't be written.
     """
     config, label_names = read_facts(workdir)
+    if config.task in PRETRAINING:
+        label_names = None  # They were not read.
     path = (folder or workdir) / "README.md"
     if not is_ours(path):
         raise InputError(
@@ -41,7 +43,7 @@ def write_card(workdir: Path, folder: Path | None = None, **options: Any) -> Pat
     text = render(
         config,
         label_names,
-        len(label_names),
+        len(label_names or ()),
         title=f"{config.model.name} on {facts.data_name(config).strip('`')}",
         where=options.pop("where", "."),
         headline=facts.headline(workdir, config, records),
@@ -87,11 +89,12 @@ def render(
     """
     from huggingface_hub import EvalResult, ModelCard, ModelCardData  # Half a second, which training need not wait for.
 
+    kind = "image-classification" if num_classes else "image-feature-extraction"
     is_run, source = "recipe" in sections, config.data.name
     name = facts.data_name(config).strip("`").rpartition(":")[2]
     found = [
         EvalResult(
-            task_type="image-classification",
+            task_type=kind,
             dataset_type=name,
             dataset_name=name,
             dataset_split=split,
@@ -103,8 +106,8 @@ def render(
     header = ModelCardData(
         library_name="vit_jax",
         license=license,
-        pipeline_tag="image-classification",
-        tags=["image-classification", "vision", "jax", "resnet" if config.model.name.startswith("BiT") else "vit"],
+        pipeline_tag=kind,
+        tags=[kind, "vision", "jax", "resnet" if config.model.name.startswith("BiT") else "vit"],
         datasets=[source.split(":")[1]] if is_run and source.startswith("hf:") and "/" in source else None,
         base_model=config.init.removeprefix("hf://") if (config.init or "").startswith("hf://") else None,
         metrics=[metric for metric, _, _ in headline] or None,

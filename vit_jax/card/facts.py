@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from vit_jax import tree
-from vit_jax.config import Config
+from vit_jax.config import PRETRAINING, Config
 from vit_jax.models import abstract_model
 from vit_jax.preflight.flops import count_flops
 from vit_jax.runs.directory import finished_steps
@@ -34,7 +34,12 @@ def model_facts(config: Config, label_names: Sequence[str] | None, num_classes: 
     model = abstract_model(**config.model_facts(num_classes))
     graph, params = nnx.split(model)
     image = jax.ShapeDtypeStruct((1, *config.height_width(), config.channels), jnp.uint8)
-    program = jax.make_jaxpr(lambda params, image: nnx.merge(graph, params)(image))(params, image)
+
+    def forward(params: Any, image: jax.Array) -> jax.Array:
+        model = nnx.merge(graph, params)
+        return model.features(image) if model.head is None else model(image)
+
+    program = jax.make_jaxpr(forward)(params, image)
     resnet, patch = model.config.resnet is not None, model.config.patch is not None
     kind = "A Vision Transformer" if not resnet else "A hybrid of ResNet and Transformer" if patch else "A ResNet"
     return {
@@ -76,7 +81,9 @@ def recipe(config: Config, steps: int) -> dict[str, str]:
     optim, augment = config.optim, config.augment
     rows = {
         "length": f"{steps:,} steps of {config.batch:,} pictures",
-        "loss": f"{config.loss} cross-entropy"
+        "loss": f"that of task {config.task}, without labels"
+        if config.task in PRETRAINING
+        else f"{config.loss} cross-entropy"
         + f", label smoothing {config.label_smoothing}" * bool(config.label_smoothing),
         "optimizer": f"{optim.name}, learning rate {optim.lr:.3g} ({optim.schedule}, warm-up {config.warmup}), "
         f"weight decay {optim.weight_decay:.3g}" + f", clipped at {optim.clip}" * (optim.clip is not None),

@@ -14,6 +14,7 @@ from vit_jax.config.model import Model, height_width
 from vit_jax.config.optim import Optim
 from vit_jax.config.plan import Plan, make_plan, with_length
 from vit_jax.config.preprocessing import Preprocessing
+from vit_jax.config.pretrain import PRETRAINING, Pretrain
 
 __all__ = [
     "Augment",
@@ -23,8 +24,10 @@ __all__ = [
     "MeshShape",
     "Model",
     "Optim",
+    "PRETRAINING",
     "Plan",
     "Preprocessing",
+    "Pretrain",
     "differences",
     "flatten",
     "from_dict",

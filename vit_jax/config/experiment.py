@@ -9,6 +9,7 @@ from vit_jax.config.coerce import Section, coerce, literal
 from vit_jax.config.data import Augment, Data
 from vit_jax.config.model import Model, height_width
 from vit_jax.config.optim import Optim
+from vit_jax.config.pretrain import PRETRAINING, Pretrain
 from vit_jax.config.ranges import Count, Duration, Pixels, Positive, Range, Rate, Seed
 from vit_jax.errors import InputError, nearest
 
@@ -118,7 +119,7 @@ class Config(Section):
     save_every: Every = "5%"
     keep: Count = 2
     select: str | None = "auto"
-    task: Literal["classification", "multi_label"] = "classification"
+    task: Literal["classification", "multi_label", "masked_patches", "mae", "next_patch"] = "classification"
     loss: Literal["softmax", "sigmoid"] = "softmax"
     label_smoothing: Rate = 0.0
     init: str | None = None
@@ -128,6 +129,7 @@ class Config(Section):
     model: Model = field(default_factory=Model)
     data: Data = field(default_factory=Data)
     augment: Augment = field(default_factory=Augment)
+    pretrain: Pretrain = field(default_factory=Pretrain)
     optim: Optim = field(default_factory=Optim)
     mesh: MeshShape = field(default_factory=MeshShape)
 
@@ -154,8 +156,11 @@ class Config(Section):
 
     def model_facts(self, num_classes: int) -> dict[str, Any]:
         """Return the arguments of `vit_jax.models.build_model`."""
-        size = self.height_width()
-        return {"config": self.model, "num_classes": num_classes, "image_size": size, "channels": self.channels}
+        facts = {"config": self.model, "image_size": self.height_width(), "channels": self.channels}
+        if self.task in PRETRAINING:
+            # An encoder without a head, and what the task puts on it.
+            return facts | {"num_classes": 0, "parts": (self.task, self.pretrain)}
+        return facts | {"num_classes": num_classes}
 
 
 # Keys that may change when a run is resumed: they affect how it is computed and monitored, never what is learned.

@@ -11,7 +11,7 @@ from flax import nnx
 from tqdm import tqdm
 
 from vit_jax.cluster.sharding import make_mesh, place_params, tree_shardings, with_shardings
-from vit_jax.config import Config, Data, Evaluation, MeshShape
+from vit_jax.config import PRETRAINING, Config, Data, Evaluation, MeshShape
 from vit_jax.errors import InputError, nearest
 from vit_jax.evaluators.classification import Classification
 from vit_jax.evaluators.evaluator import Evaluator, Results, Split, Subject, Watch
@@ -19,6 +19,7 @@ from vit_jax.evaluators.fewshot import Fewshot
 from vit_jax.evaluators.knn import NearestNeighbours
 from vit_jax.evaluators.linear_probe import LinearProbe
 from vit_jax.evaluators.multi_label import MultiLabel
+from vit_jax.evaluators.reconstruction import Reconstruction
 from vit_jax.evaluators.together import one_line, run_together
 from vit_jax.tasks import TASKS, best_metric, build_task
 
@@ -28,6 +29,7 @@ __all__ = ["EVALUATORS", "Evaluator", "Evaluators", "Results", "Split", "Subject
 EVALUATORS: dict[str, Callable[[Subject, Evaluation], Evaluator]] = {
     "classification": Classification,
     "multi_label": MultiLabel,
+    "reconstruction": Reconstruction,
     "fewshot": Fewshot,
     "knn": NearestNeighbours,
     "linear_probe": LinearProbe,
@@ -134,7 +136,7 @@ def evaluate_model(
 
 def evaluate_config(model: nnx.Module, label_names: Sequence[str], config: Config) -> Results:
     """Run the evaluations of a config on a model that it describes; see `evaluate_model`."""
-    if len(label_names) != model.num_classes:
+    if config.task not in PRETRAINING and len(label_names) != model.num_classes:
         raise InputError(f"the model has {model.num_classes} outputs, but there are {len(label_names)} label names")
     mesh = make_mesh(MeshShape())
     graph, state = nnx.split(model)

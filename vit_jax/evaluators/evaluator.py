@@ -109,6 +109,7 @@ class Subject:
     """A model to evaluate: pure functions of its parameters, its task, and how its pictures are read.
 
     Attributes:
+        graph: gives the model when merged with parameters.
         outputs: maps parameters and a batch to the task's outputs.
         activations: maps parameters, a batch and names to {name: array}, like the model's own `activations`.
         failures: why this process could not read pictures, if it is one of several.
@@ -116,6 +117,7 @@ class Subject:
 
     def __init__(self, graph: nnx.GraphDef, task: Task, config: Config, label_names: tuple[str, ...], mesh: Mesh):
         self.task, self.config, self.label_names, self.mesh = task, config, label_names, mesh
+        self.graph = graph
         self.outputs, self.activations = make_eval_step(graph, task), make_activations(graph)
         self.failures: list[Exception] = []
         self._splits: dict[tuple, Split] = {}

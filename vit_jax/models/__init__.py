@@ -8,6 +8,7 @@ from flax import nnx
 
 from vit_jax.config import Model, height_width
 from vit_jax.errors import InputError, nearest
+from vit_jax.models.pretraining import Parts
 from vit_jax.models.resnet import BiT
 from vit_jax.models.swin import Swin
 from vit_jax.models.variants import NAMES, kind_of, resolve
@@ -22,14 +23,29 @@ def list_models() -> list[str]:
 
 
 def build_model(
-    config: Model, *, num_classes: int, image_size: int | tuple[int, int], channels: int, rngs: nnx.Rngs
+    config: Model,
+    *,
+    num_classes: int,
+    image_size: int | tuple[int, int],
+    channels: int,
+    rngs: nnx.Rngs,
+    parts: Parts | None = None,
 ) -> Backbone:
-    """Return the model that a typed config describes, its parameters drawn from `rngs`."""
-    if num_classes < 1:
-        raise InputError(f"num_classes={num_classes}: must be at least 1")
+    """Return the model that a typed config describes, its parameters drawn from `rngs`.
+
+    Args:
+        num_classes: 0: without a head, if it is a ViT or hybrid.
+        parts: what a task of pre-training puts on it.
+    """
     config = resolve(config)
-    kind = {"BiT": BiT, "Swin": Swin, "ViT": ViT}[kind_of(config.name)]
-    return kind(config, num_classes=num_classes, image_size=height_width(image_size), channels=channels, rngs=rngs)
+    kind = kind_of(config.name)
+    if num_classes < (kind != "ViT"):
+        raise InputError(f"num_classes={num_classes}: must be at least 1")
+    if parts is not None and kind != "ViT":
+        raise InputError(f"config.task={parts[0]!r} needs a ViT, not {config.name!r}")
+    make = {"BiT": BiT, "Swin": Swin, "ViT": functools.partial(ViT, parts=parts)}[kind]
+    size = height_width(image_size)
+    return make(config, num_classes=num_classes, image_size=size, channels=channels, rngs=rngs)
 
 
 def create_model(
@@ -61,7 +77,7 @@ def create_model(
     return nnx.merge(model_graph(**facts), init_params(jax.random.key(seed), **facts))
 
 
-@functools.partial(jax.jit, static_argnames=("config", "num_classes", "image_size", "channels"))
+@functools.partial(jax.jit, static_argnames=("config", "num_classes", "image_size", "channels", "parts"))
 def init_params(key: jax.Array, **facts) -> dict:
     """Return the parameters that `build_model(**facts)` draws, as a plain dict, in one compiled call."""
     return nnx.to_pure_dict(nnx.split(build_model(**facts, rngs=nnx.Rngs(params=key)))[1])

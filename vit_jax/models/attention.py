@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from vit_jax.config import Model
 from vit_jax.models.patterns import parse_pattern
@@ -51,6 +51,8 @@ def by_cudnn(
     masked = dict(query_seq_lengths=lengths, key_value_seq_lengths=lengths)
     return jax.nn.dot_product_attention(query, key, value, bias, **masked, implementation="cudnn")
 
+
+UNSEEN = -1e9  # the score of what is not to be seen
 
 # From query, key, value, a bias that is added to the scaled scores or None, and how many tokens there are, after which
 # come others that are not to be seen, or None. To add one: a function, and a line here.
@@ -106,7 +108,13 @@ def choose(wanted: str, tokens: int, heads: int, head_dim: int, dtype: str, bias
 
 
 def make_attention(
-    config: Model, length: int, dtype: str, grid: tuple[int, int] | None, *, biased: bool
+    config: Model,
+    length: int,
+    dtype: str,
+    grid: tuple[int, int] | None,
+    seen: Bool[Array, "batch tokens tokens"] | None = None,
+    *,
+    biased: bool,
 ) -> tuple[Callable[..., Callable[..., jax.Array]], int]:
     """Return what makes the `attend` of a block from its bias and number, and the masked tokens to add for it."""
     pattern = parse_pattern(config.attention_pattern)
@@ -114,10 +122,16 @@ def make_attention(
         pattern.check(grid)
         facts = dict(pattern=pattern, grid=grid, prefix=length - grid[0] * grid[1])
         return lambda bias, index: functools.partial(by_pattern, table=bias, block=index, **facts), 0
-    name, masked = choose(config.attention, length, config.num_heads, config.width // config.num_heads, dtype, biased)
+    heads, biased = config.num_heads, biased or seen is not None
+    name, masked = choose(config.attention, length, heads, config.width // heads, dtype, biased)
+    unseen = None if seen is None else jnp.where(seen, 0.0, UNSEEN)[:, None].astype(dtype)
+    if masked and unseen is not None:
+        unseen = jnp.pad(unseen, ((0, 0), (0, 0), (0, masked), (0, masked)))
 
     def everywhere(bias: jax.Array | None, index: jax.Array) -> Callable[..., jax.Array]:
         bias = None if bias is None else bias[None].astype(dtype)
+        if unseen is not None:
+            bias = unseen if bias is None else bias + unseen
         return functools.partial(IMPLEMENTATIONS[name], bias=bias, length=length if masked else None)
 
     return everywhere, masked

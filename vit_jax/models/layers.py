@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key
 
 from vit_jax.config import Model
 from vit_jax.models.attention import Attention, by_xla, make_attention
@@ -233,6 +233,7 @@ def apply_blocks(
     bias: Float[Array, "*layers _ _ _"] | None = None,
     *,
     grid: tuple[int, int] | None = None,
+    seen: Bool[Array, "batch tokens tokens"] | None = None,
     collect: bool = False,
 ) -> tuple[Float[Array, "batch tokens dim"], Float[Array, "depth batch tokens dim"] | None]:
     """Scan over the depth axis: 12 blocks or 48 trace and compile in the same time, where `Model.unroll` is 1.
@@ -242,6 +243,7 @@ def apply_blocks(
         bias: what is added to the attention scores of every block, likewise: (heads, tokens, tokens) or, with a
             pattern, the table of offsets.
         grid: (rows, columns) of the patches, which are the last tokens; only a pattern needs it.
+        seen: whether a token (second axis) attends to another (third); None: all to all, or by the pattern.
         collect: return the tokens after every block too.
     """
     graph, params = nnx.split(blocks)
@@ -250,7 +252,7 @@ def apply_blocks(
     drops = key is not None and (config.drop_path > 0 or config.dropout > 0)
     keys = jax.random.split(key, config.depth) if drops else None
     length = tokens.shape[1]
-    attention, masked = make_attention(config, length, str(tokens.dtype), grid, biased=bias is not None)
+    attention, masked = make_attention(config, length, str(tokens.dtype), grid, seen, biased=bias is not None)
     tokens, added = (_extended(x, masked, (-2,)) for x in (tokens, added))
     bias = _extended(bias, masked, (-2, -1))
     each_added, added = (added, None) if added is not None and added.ndim == 3 else (None, added)

@@ -1,12 +1,13 @@
 """The Vision Transformer (Dosovitskiy et al., 2021)."""
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Key, Shaped
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from vit_jax.config import Model, Preprocessing
 from vit_jax.errors import InputError
@@ -23,6 +24,7 @@ from vit_jax.models.layers import (
 )
 from vit_jax.models.patterns import parse_pattern, seen_by
 from vit_jax.models.position import make_position, num_prefix
+from vit_jax.models.pretraining import Parts, make_parts
 from vit_jax.models.resize import resize_patch
 from vit_jax.models.resnet import ResNetEmbedding
 from vit_jax.pixels import as_input
@@ -40,9 +42,19 @@ class ViT(nnx.Module):
         image_size: (height, width) that the position embeddings are for.
         preprocessing: how pictures become its input; `vit_jax.load` takes it from the weights.
         label_names: the classes of its outputs, or None where the weights don't say.
+        pretraining: what a task of pre-training puts on it; see `vit_jax.models.pretraining`.
     """
 
-    def __init__(self, config: Model, *, num_classes: int, image_size: tuple[int, int], channels: int, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        config: Model,
+        *,
+        num_classes: int,
+        image_size: tuple[int, int],
+        channels: int,
+        rngs: nnx.Rngs,
+        parts: Parts | None = None,
+    ):
         _check(config)
         self.config, self.image_size = config, tuple(image_size)
         self.num_classes, self.channels = num_classes, channels
@@ -68,7 +80,8 @@ class ViT(nnx.Module):
         self.pool_norm = norm(config.pool_norm == "after")
         features = config.representation or width
         self.pre_logits = nnx.Linear(width, features, dtype=dtype, rngs=rngs) if config.representation else None
-        self.head = make_head(config, features, num_classes, rngs=rngs)
+        self.head = make_head(config, features, num_classes, rngs=rngs) if num_classes else None
+        self.pretraining = make_parts(parts, config, channels, rngs=rngs) if parts else None
 
     def grid(self, image_size: tuple[int, ...]) -> tuple[int, int]:
         """Return the rows and columns of patches of a (height, width) picture.
@@ -88,7 +101,7 @@ class ViT(nnx.Module):
         """Return what `activations` can be asked for."""
         blocks = [f"{kind}/{i}" for kind in ("block", "attention") for i in range(self.config.depth)]
         stages = [f"stage/{i}" for i in range(len(self.config.resnet or ()) + 1)]
-        return ["logits", "pooled", "tokens", "embedding", *stages, *blocks]
+        return [*(["logits"] if self.head is not None else []), "pooled", "tokens", "embedding", *stages, *blocks]
 
     def activations(self, images: Images, *names: str) -> dict[str, Float[Array, "..."]]:
         """Return what the model computes on the way to its logits, by name.
@@ -153,9 +166,34 @@ class ViT(nnx.Module):
 
         Raises:
             InputError: the pictures have another rank, other channels or another integer type, or a size that the patch
-                does not divide; found while tracing.
+                does not divide, or the model has no head; found while tracing.
         """
+        if self.head is None:
+            raise InputError(f"model {self.config.name!r} has no head; take its features, or load it with num_classes=")
         return self.head(self.features(images, key=key))
+
+    def encode(
+        self,
+        images: Images,
+        *,
+        key: Key[Array, ""] | None = None,
+        change: Callable[[Float[Array, "batch patches dim"]], Float[Array, "batch patches dim"]] | None = None,
+        keep: Int[Array, "batch kept"] | None = None,
+        seen: Bool[Array, "batch tokens tokens"] | None = None,
+    ) -> Float[Array, "batch tokens dim"]:
+        """Return the encoder's output tokens, class token and registers first; else as `__call__`.
+
+        Args:
+            change: maps the embedded patches to what the encoder gets in their place.
+            keep: numbers of the patches that the encoder gets, in this order; positions must be those of the stem.
+            seen: whether a token (second axis) attends to another (third).
+        """
+        embedded, tokens, added, bias = self._embed(as_input(images, self.channels, self.config), change)
+        if keep is not None:
+            prefix = num_prefix(self.config)
+            kept = jnp.take_along_axis(tokens[:, prefix:], keep[:, :, None], axis=1)
+            tokens = jnp.concatenate([tokens[:, :prefix], kept], axis=1)
+        return self._encode(tokens, embedded.shape[1:3], added, bias, key, seen=seen)[0]
 
     def resize(self, image_size: tuple[int, int], patch: int | None = None) -> None:
         """Make this, in place, the model of another picture size, and patch size by FlexiViT's resize.
@@ -175,11 +213,14 @@ class ViT(nnx.Module):
             self.position.resize(self.grid(image_size))
         self.image_size = tuple(image_size)
 
-    def _embed(self, images: Float[Array, "batch height width channels"]) -> tuple[jax.Array | None, ...]:
+    def _embed(
+        self, images: Float[Array, "batch height width channels"], change: Callable[..., jax.Array] | None = None
+    ) -> tuple[jax.Array | None, ...]:
         """Return the embedded patches, the encoder's input tokens, and what its blocks add to tokens and to scores."""
         grid = self.grid(images.shape[1:3])
         embedded = self.embedding(images)
         tokens = embedded.reshape(embedded.shape[0], -1, embedded.shape[-1])
+        tokens = tokens if change is None else change(tokens)
         for prefix in (self.registers, self.cls):
             if prefix is not None:
                 here = jnp.broadcast_to(prefix[...].astype(tokens.dtype), (tokens.shape[0], *prefix.shape))
@@ -202,10 +243,11 @@ class ViT(nnx.Module):
         key: Key[Array, ""] | None,
         *,
         collect: bool = False,
+        seen: Bool[Array, "batch tokens tokens"] | None = None,
     ) -> tuple[Float[Array, "batch tokens dim"], Float[Array, "depth batch tokens dim"] | None]:
         dropout_key, blocks_key = (None, None) if key is None else jax.random.split(key)
         tokens = dropout(tokens, self.config.dropout, dropout_key)
-        facts = dict(grid=grid, collect=collect)
+        facts = dict(grid=grid, collect=collect, seen=seen)
         tokens, blocks = apply_blocks(self.blocks, tokens, self.config, blocks_key, added, bias, **facts)
         return (tokens if self.norm is None else self.norm(tokens)), blocks
 

@@ -186,7 +186,10 @@ def _say(name: str, text: str) -> None:
 
 def _changed(config: Config) -> Iterator[tuple[str, Any]]:
     default = flatten(dataclasses.asdict(Config()))
-    return ((key, value) for key, value in flatten(dataclasses.asdict(config)).items() if value != default[key])
+    # An evaluator that the config names has no defaults there.
+    return (
+        (key, x) for key, x in flatten(dataclasses.asdict(config)).items() if key not in default or x != default[key]
+    )
 
 
 def _data(config: Config, may_be_absent: bool) -> tuple[Config, int, tuple[str, ...], bool]:

@@ -2,13 +2,22 @@
 
 from vit_jax.config import Config
 from vit_jax.tasks.classification import Classification
+from vit_jax.tasks.mae import Mae
+from vit_jax.tasks.masked_patches import MaskedPatches
 from vit_jax.tasks.multi_label import MultiLabel
+from vit_jax.tasks.next_patch import NextPatch
 from vit_jax.tasks.task import Task
 
 __all__ = ["TASKS", "Task", "best_metric", "build_task", "is_lower_better"]
 
 # To add a task: add a file next to this one, a line here, and its name to `vit_jax.config.Config`.
-TASKS = {"classification": Classification, "multi_label": MultiLabel}
+TASKS = {
+    "classification": Classification,
+    "multi_label": MultiLabel,
+    "masked_patches": MaskedPatches,
+    "mae": Mae,
+    "next_patch": NextPatch,
+}
 
 
 def build_task(config: Config, num_classes: int) -> Task:

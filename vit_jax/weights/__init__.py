@@ -15,7 +15,7 @@ from flax import nnx
 
 from vit_jax import tree
 from vit_jax.cluster.sharding import make_mesh
-from vit_jax.config import MeshShape, Model, Preprocessing, from_dict, height_width
+from vit_jax.config import PRETRAINING, MeshShape, Model, Preprocessing, from_dict, height_width
 from vit_jax.errors import InputError
 from vit_jax.labels import imagenet_names
 from vit_jax.models import Backbone, abstract_model, init_params
@@ -109,14 +109,16 @@ def _from_run(
 
     run, label_names = read_facts(path)
     facts = run.model_facts(len(label_names))
+    if run.task in PRETRAINING:
+        label_names = None
     mesh = make_mesh(MeshShape(), [_host()])
     restored = tree.flatten(load_params(path, facts, mesh, checkpoint))
     params = {name: put(np.asarray(array)) for name, array in restored.items()}
     found = resolve(run.model)
-    facts |= {
-        "config": configured(found, overrides, str(path), strict),
-        "num_classes": len(label_names) if num_classes is None else num_classes,
-    }
+    # What a task put on the encoder to train it is left behind.
+    params = {name: array for name, array in params.items() if not name.startswith("pretraining/")}
+    facts = facts | {"config": configured(found, overrides, str(path), strict), "parts": None}
+    facts["num_classes"] = facts["num_classes"] if num_classes is None else num_classes
     own = {"label_names": label_names, "preprocessing": dataclasses.asdict(Preprocessing.of(run.data, run.model))}
     graph, state = nnx.split(_bound(abstract_model(**facts), own, num_classes))
     shapes = tree.flatten(nnx.to_pure_dict(state))

@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 
 from vit_jax import tree
-from vit_jax.config import Config, Model
+from vit_jax.config import PRETRAINING, Config, Model
 from vit_jax.errors import InputError
 from vit_jax.runs.checkpoint import Checkpoints
 from vit_jax.runs.directory import read_facts
@@ -52,6 +52,8 @@ def start_from(config: Config, label_names: tuple[str, ...], workdir: Path) -> t
     """
     if config.init is None:
         return config, None
+    if config.task in PRETRAINING:
+        raise InputError(f"config.init={config.init!r}: task {config.task!r} starts from nothing; leave it out")
     if not config.init:
         raise InputError("config.init is empty: say which weights to start from, --config.init=PATH, or none")
     if Checkpoints(workdir).latest() is not None:
@@ -70,7 +72,9 @@ def start_from(config: Config, label_names: tuple[str, ...], workdir: Path) -> t
 def _load(config: Config, label_names: tuple[str, ...]) -> tuple[nnx.Module, str]:
     path, stated = fetch(config.init), _stated(config.model)
     # Only a run says what its classes are called; of any other weights the head is another data set's.
-    same = (path / "run.json").is_file() and read_facts(path).label_names == label_names
+    run = read_facts(path) if (path / "run.json").is_file() else None
+    left = f"; what task {run.config.task!r} put on it is left behind" if run and run.config.task in PRETRAINING else ""
+    same = run is not None and run.label_names == label_names and not left
     if not same:
         stated["representation"] = config.model.representation
     model = load(config.init, num_classes=None if same else len(label_names), host=True, **stated)
@@ -84,7 +88,7 @@ def _load(config: Config, label_names: tuple[str, ...]) -> tuple[nnx.Module, str
     if resized:
         parts.append(f"{', '.join(resized)} resized for {size[0]}x{size[1]} pixels")
     parts.append("the head too" if same else f"a new head for {len(label_names)} classes")
-    return model, f"starting from {config.init}: {', '.join(parts)}"
+    return model, f"starting from {config.init}: {', '.join(parts)}{left}"
 
 
 def _stated(model: Model) -> dict[str, Any]:
