@@ -39,10 +39,10 @@ def build_model(
     """
     config = resolve(config)
     kind = kind_of(config.name)
-    if num_classes < (kind != "ViT"):
-        raise InputError(f"num_classes={num_classes}: must be at least 1")
     if parts is not None and kind != "ViT":
         raise InputError(f"config.task={parts[0]!r} needs a ViT, not {config.name!r}")
+    if num_classes < (kind != "ViT"):
+        raise InputError(f"num_classes={num_classes}: must be at least 1")
     make = {"BiT": BiT, "Swin": Swin, "ViT": functools.partial(ViT, parts=parts)}[kind]
     size = height_width(image_size)
     return make(config, num_classes=num_classes, image_size=size, channels=channels, rngs=rngs)

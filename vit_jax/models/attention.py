@@ -19,7 +19,7 @@ def by_xla(
     query: Float[Array, "batch tokens heads head_dim"],
     key: Float[Array, "batch context heads head_dim"],
     value: Float[Array, "batch context heads head_dim"],
-    bias: Float[Array, "#batch heads tokens context"] | None = None,
+    bias: Float[Array, "#batch #heads tokens context"] | None = None,
     length: int | None = None,
 ) -> Float[Array, "batch tokens heads head_dim"]:
     """Return the values weighted by the softmax of the scaled scores plus the bias.
@@ -43,7 +43,7 @@ def by_cudnn(
     query: Float[Array, "batch tokens heads head_dim"],
     key: Float[Array, "batch context heads head_dim"],
     value: Float[Array, "batch context heads head_dim"],
-    bias: Float[Array, "#batch heads tokens context"] | None = None,
+    bias: Float[Array, "#batch #heads tokens context"] | None = None,
     length: int | None = None,
 ) -> Float[Array, "batch tokens heads head_dim"]:
     """Return the same by one fused kernel, which never stores the weights."""

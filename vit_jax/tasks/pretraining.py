@@ -12,9 +12,10 @@ from vit_jax.config import PRETRAINING, Config
 from vit_jax.errors import InputError
 from vit_jax.losses import Smoothing
 from vit_jax.pixels import as_input
-from vit_jax.tasks.task import Batch, Outputs, Targets, Task
+from vit_jax.tasks.task import Batch, Outputs, Task
 
 Pixels = Float[Array, "batch patches pixels"]
+NoTargets = Float[Array, "batch 0"]
 Images = Float[Array, "batch height width channels"]
 
 # Evaluation hides the same patches at every step, so that its losses can be compared.
@@ -64,7 +65,7 @@ class Pretraining(Task):
             noise: of dropout and stochastic depth; None: neither.
         """
 
-    def targets(self, batch: Batch, smoothing: Smoothing = 0.0) -> Targets:
+    def targets(self, batch: Batch, smoothing: Smoothing = 0.0) -> NoTargets:
         return jnp.zeros((len(batch["image"]), 0))
 
     def forward(self, model: Any, images: jax.Array, key: jax.Array | None) -> Outputs:
@@ -84,10 +85,10 @@ class Pretraining(Task):
             return self.look(model, images, jax.random.key(EVALUATION_SEED), None)
         return self.look(model, images, *jax.random.split(key))
 
-    def loss(self, outputs: Outputs, targets: Targets) -> Float[Array, " batch"]:
+    def loss(self, outputs: Outputs, targets: NoTargets) -> Float[Array, " batch"]:
         return outputs[:, 0]
 
-    def report(self, outputs: Outputs, targets: Targets) -> dict[str, Float[Array, " batch"]]:
+    def report(self, outputs: Outputs, targets: NoTargets) -> dict[str, Float[Array, " batch"]]:
         return {name: outputs[:, i] for i, name in enumerate(self.reported, start=1)}
 
     def hidden(self, patches: int) -> int:
