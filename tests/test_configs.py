@@ -15,8 +15,15 @@ from vit_jax.experiment import build_experiment
 from vit_jax.optim.rates import learning_rates, trained_names, weight_decays
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-PICTURES = {"digits": 1437, "cifar": 50_000, "pets": 3680, "imagenet": 1_281_167, "imagenet99": 1_268_355}
-CLASSES = {"digits": 10, "cifar": 10, "pets": 37, "imagenet": 1000, "imagenet99": 1000, "21k": 21_843}
+PICTURES = {
+    "digits": 1437,
+    "cifar": 50_000,
+    "cifar90": 45_000,
+    "pets": 3680,
+    "imagenet": 1_281_167,
+    "imagenet99": 1_268_355,
+}
+CLASSES = {"digits": 10, "cifar": 10, "cifar90": 10, "pets": 37, "imagenet": 1000, "imagenet99": 1000, "21k": 21_843}
 PICTURES["21k"] = 14_197_122 * 99 // 100
 
 # Config, training set, batch, steps, warm-up, peak learning rate, weight decay of a kernel per step at the peak.
@@ -49,6 +56,12 @@ CASES = [
     # A folder, by the BiT-HyperRule.
     ("finetune:dataset=folder", "cifar", 512, 10_000, 500, 1e-2, 0),
     ("finetune:dataset=folder", "imagenet", 512, 20_000, 500, 1e-2, 0),
+    ("pretrain", "cifar90", 128, 14_063, 704, 1e-3, 5e-5),
+    ("pretrain:task=masked_patches", "cifar90", 128, 14_063, 704, 1e-3, 5e-5),
+    # He et al. (2022), table 8; Dosovitskiy et al. (2021), B.1.2; El-Nouby et al. (2024).
+    ("pretrain:dataset=imagenet2012,model=L/16", "imagenet99", 4096, 247_726, 12_387, 2.4e-3, 1.2e-4),
+    ("pretrain:task=masked_patches,dataset=imagenet2012", "imagenet99", 4096, 247_726, 10_000, 2e-4, 1e-5),
+    ("pretrain:task=next_patch,dataset=imagenet2012", "imagenet99", 4096, 247_726, 14_864, 1e-3, 5e-5),
     # Bao et al. (2022): 1e-3 and 0.05 at twice the batch.
     ("finetune:mode=layer_decay", "pets", 512, 500, 100, 5e-4, 5e-4 * 0.05),
 ]

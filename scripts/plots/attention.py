@@ -13,7 +13,7 @@ from vit_jax.errors import InputError
 
 COLUMNS = {"forward and backward ms": "forward and backward, ms", "forward and backward MiB": "memory, MiB"}
 FULL, FIRST = "xla", 1024  # Exponents are fitted from so many tokens on.
-COLORS = ("0.2", "#1f5fa8", "#d9822b", "#2e8b57", "#8e44ad", "#b03a2e", "#17818e")
+COLORS = ("0.2", "#1f5fa8", "#d9822b", "#2e8b57", "#8e44ad", "#b03a2e", "#17818e", "#9a9a00")
 
 
 def draw(results: Path, out: Path) -> None:
@@ -35,7 +35,7 @@ def draw(results: Path, out: Path) -> None:
                 ax.plot(place, np.exp(np.interp(np.log(place), *np.log(points).T)), "x", color=color, ms=8)
             print(", ".join(told))
         ax.set(xscale="log", yscale="log", xlabel="tokens", ylabel=label)
-        ax.set_xticks(sorted({row["tokens"] for rows in lines.values() for row in rows}))
+        ax.set_xticks(_apart(sorted({row["tokens"] for rows in lines.values() for row in rows})))
         ax.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
         ax.minorticks_off()
         ax.grid(alpha=0.25)
@@ -55,6 +55,14 @@ def _read(results: Path) -> dict[str, list[dict[str, Any]]]:
         return lines if all(column in row for row in rows for column in COLUMNS) else {}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{results}: not what benchmark.py attention --json wrote: {error}") from error
+
+
+def _apart(tokens: list[int]) -> list[int]:
+    """Return the lengths whose labels have room: each at least twice the one before, the last among them."""
+    kept = [tokens[-1]]
+    for length in reversed(tokens):
+        kept += [length] if 2 * length <= kept[-1] else []
+    return kept[::-1]
 
 
 def _points(rows: list[dict[str, Any]], column: str) -> np.ndarray:
