@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+import vit_jax
+from tests.drawn import drawn_model, params_of
 from tests.tiny import CONFIG, MODEL, run_steps
 from vit_jax.cluster.sharding import make_mesh
 from vit_jax.config import MeshShape
@@ -137,3 +139,14 @@ def test_losses_are_equal_on_eight_devices(text):
     config = dataclasses.replace(CONFIG, model=dataclasses.replace(MODEL, attention_pattern=text, position="relative"))
     alone, _ = run_steps(config, make_mesh(MeshShape(), jax.devices()[:1]), 3)
     np.testing.assert_allclose(run_steps(config, make_mesh(MeshShape(2, 2, 2)), 3)[0], alone, rtol=1e-5)
+
+
+def test_weights_of_full_attention_load_into_a_pattern_and_not_unnoticed_back(tmp_path):
+    full = drawn_model()
+    vit_jax.save(full, tmp_path / "full.safetensors")
+    model = vit_jax.load(tmp_path / "full.safetensors", attention_pattern="axial")
+    assert model.config.attention_pattern == "axial"
+    for name, array in params_of(full).items():
+        np.testing.assert_array_equal(params_of(model)[name], array)
+    with pytest.raises(InputError, match="can't hold attention to some of the patches .*attention_pattern='full'"):
+        vit_jax.save(model, tmp_path / "axial.safetensors")

@@ -137,10 +137,9 @@ def test_a_step_of_mae_costs_less_than_half_of_a_full_one(model, size, decoder):
     assert step_flops(mae) <= 0.45 * step_flops(config)
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_losses_are_equal_on_eight_devices(task):
-    pretrain = dataclasses.replace(SMALL, target="color")
-    config = dataclasses.replace(CONFIG, task=task, pretrain=pretrain, augment=Augment(flip=True))
+@pytest.mark.parametrize(("task", "accumulate"), list(zip(TASKS, (1, 2, 1), strict=True)))
+def test_losses_are_equal_on_eight_devices(task, accumulate):
+    config = dataclasses.replace(CONFIG, task=task, pretrain=SMALL, augment=Augment(flip=True), accumulate=accumulate)
     config = dataclasses.replace(config, model=dataclasses.replace(MODEL, depth=1))
     alone, _ = run_steps(config, make_mesh(MeshShape(), jax.devices()[:1]), 2)
     np.testing.assert_allclose(run_steps(config, make_mesh(MeshShape(2, 2, 2)), 2)[0], alone, rtol=1e-5)

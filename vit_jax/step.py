@@ -133,7 +133,7 @@ def _mean_over_parts(
 
     def cut(rows: jax.Array) -> jax.Array:
         # Part i has the rows i, i + number, ...: an equal share of each device's rows, so that none are moved.
-        return jnp.moveaxis(rows.reshape(-1, number, *rows.shape[1:]), 1, 0)
+        return jnp.moveaxis(rows.reshape(len(rows) // number, number, *rows.shape[1:]), 1, 0)
 
     def add(sums: Any, part: Any) -> tuple[Any, None]:
         i, images, targets = part

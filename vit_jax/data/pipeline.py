@@ -40,7 +40,8 @@ class DecodedSource(ArraySource):
     def __init__(self, images: np.ndarray, values: dict[str, np.ndarray], source: Source, bad: dict[int, str]):
         self.images, self.values, self.bad = images, values, bad
         self.label_names, self.columns = source.label_names, tuple(values)
-        self.labels = next((values[name] for name in ("label", "labels") if name in values), source.labels)
+        read = [values[name] for name in ("label", "labels") if name in values]
+        self.labels = read[0] if read else source.labels
 
 
 def prepare(

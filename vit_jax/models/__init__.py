@@ -67,6 +67,8 @@ def create_model(
     Raises:
         InputError: the name or an override is unknown, or the patch does not divide the image.
     """
+    if num_classes < 1:
+        raise InputError(f"num_classes={num_classes}: must be at least 1")
     fields = [field.name for field in dataclasses.fields(Model)]
     for key in overrides:
         if key not in fields:

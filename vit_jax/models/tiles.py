@@ -180,37 +180,36 @@ def by_pattern(
         grid: (rows, columns) of patches, which come after `prefix` other tokens.
         block: its number, which may be traced.
     """
-    query, key, value = (jnp.swapaxes(x, 1, 2) for x in (query * query.shape[-1] ** -0.5, key, value))
-    own = [x[:, :, prefix:] for x in (query, key, value)]
-    choices = [
-        functools.partial(_merged, parts_of(pattern, grid, i), grid=grid, prefix=prefix) for i in range(pattern.period)
-    ]
-    inputs = (*own, key[:, :, :prefix], value[:, :, :prefix], table)
+    query = query * query.shape[-1] ** -0.5
+    facts = dict(grid=grid, prefix=prefix)
+    choices = [functools.partial(_of_patches, parts_of(pattern, grid, i), **facts) for i in range(pattern.period)]
+    inputs = (query[:, prefix:], key, value, table)
     attended = choices[0](*inputs) if len(choices) == 1 else jax.lax.switch(block % len(choices), choices, *inputs)
     if prefix:
-        total, _, weights = _sums(query[:, :, :prefix], key, value)
-        attended = jnp.concatenate([total / weights, attended], axis=2)
-    return jnp.swapaxes(attended, 1, 2).astype(query.dtype)
+        total, _, weights = _sums(*(jnp.swapaxes(x, 1, 2) for x in (query[:, :prefix], key, value)))
+        attended = jnp.concatenate([jnp.swapaxes(total / weights, 1, 2), attended], axis=1)
+    return attended.astype(query.dtype)
 
 
-def _merged(
+def _of_patches(
     parts: list[Tiles | Ends],
-    query: Heads,
-    key: Heads,
-    value: Heads,
-    prefix_key: Float[Array, "batch heads prefix dim"],
-    prefix_value: Float[Array, "batch heads prefix dim"],
+    query: Float[Array, "batch patches heads dim"],
+    key: Float[Array, "batch tokens heads dim"],
+    value: Float[Array, "batch tokens heads dim"],
     table: Table | None,
     *,
     grid: Grid,
     prefix: int,
-) -> Heads:
-    found = [part.attend(query, key, value, table, grid) for part in parts]
+) -> Float[Array, "batch patches heads dim"]:
+    """Return what the patches attend to: the patches of all parts, and the tokens before them."""
+    query, key, value = (jnp.swapaxes(x, 1, 2) for x in (query, key, value))
+    found = [part.attend(query, key[:, :, prefix:], value[:, :, prefix:], table, grid) for part in parts]
     if prefix:
-        found.append(_sums(query, prefix_key, prefix_value))
+        found.append(_sums(query, key[:, :, :prefix], value[:, :, :prefix]))
     highest = functools.reduce(jnp.maximum, (top for _, top, _ in found))
     total = sum(values * jnp.exp(top - highest) for values, top, _ in found)
-    return checkpoint_name(total, "attended") / sum(weights * jnp.exp(top - highest) for _, top, weights in found)
+    attended = checkpoint_name(total, "attended") / sum(weights * jnp.exp(top - highest) for _, top, weights in found)
+    return jnp.swapaxes(attended, 1, 2)
 
 
 def _sums(

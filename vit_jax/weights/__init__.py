@@ -74,6 +74,8 @@ def load(
     Raises:
         InputError: not a whole file of a known format, or its arrays and the model differ (all are listed).
     """
+    if num_classes is not None and num_classes < 1:
+        raise InputError(f"num_classes={num_classes}: must be at least 1")
     path = fetch(where)
     overrides |= {"resample": resample}
     put = np.asarray if host else _on_device

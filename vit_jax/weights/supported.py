@@ -25,6 +25,7 @@ WORDS = {
     "norm_eps": "the norms' epsilon",
     "layer_scale": "LayerScale",
     "qk_norm": "QK norm",
+    "attention_pattern": "attention to some of the patches",
 }
 
 ANY = object()  # in a table of what a format holds: any value
@@ -45,6 +46,7 @@ PLAIN = {
     "norm_eps": (1e-6,),
     "layer_scale": (None,),
     "qk_norm": (False,),
+    "attention_pattern": ("full",),
 }
 
 
@@ -61,6 +63,8 @@ def refuse(config: Model, supported: dict, format: str) -> None:
         if set(wrong) <= {"gelu", "norm_eps", "resnet_style"}:
             changes = ", ".join(f"{key}={supported[key][0]!r}" for key in wrong)
             hint = f"; load the weights with {changes} to have the format's, at a small change of the outputs"
+        elif wrong == ["attention_pattern"]:
+            hint = "; load the weights with attention_pattern='full', whose outputs are others"
         raise InputError(f"a {format} file can't hold {named}{hint}")
 
 
