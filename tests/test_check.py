@@ -93,9 +93,12 @@ def test_a_topology_that_is_not_there(tmp_path):
 
 
 def test_devices_that_are_there(tmp_path, capfd):
-    (tmp_path / "tiny.py").write_text(FILE)
+    named = {"val": {}, "close": {"evaluator": "knn", "neighbours": (5,)}}
+    (tmp_path / "tiny.py").write_text(FILE.replace("})", f"}} | {{'evaluators': {named}}})"))
     train.main([f"--config={tmp_path}/tiny.py", f"--workdir={tmp_path}/run", "--check", "--config.batch=8"])
     lines = lines_of(capfd.readouterr().out)
+    assert "evaluators.close.neighbours=(5,)" in lines["config"]
+    assert "evaluators.close.shots" not in lines["config"]
     assert lines["data"] == "1,437 train pictures, 10 classes"
     assert lines["mesh"] == "data 8 x fsdp 1 x tensor 1: 8 x cpu, 1 pictures each"
     params = jax.eval_shape(lambda key: init_params(key, **CONFIG.model_facts(10)), jax.random.key(0))

@@ -58,7 +58,7 @@ CASES = [
     ("finetune:dataset=folder", "imagenet", 512, 20_000, 500, 1e-2, 0),
     ("pretrain", "cifar90", 128, 14_063, 704, 1e-3, 5e-5),
     ("pretrain:task=masked_patches", "cifar90", 128, 14_063, 704, 1e-3, 5e-5),
-    # He et al. (2022), table 8; Dosovitskiy et al. (2021), B.1.2; El-Nouby et al. (2024).
+    # He et al. (2022), table 8; rate and warm-up of Dosovitskiy et al. (2021), B.1.2; all of next_patch is ours.
     ("pretrain:dataset=imagenet2012,model=L/16", "imagenet99", 4096, 247_726, 12_387, 2.4e-3, 1.2e-4),
     ("pretrain:task=masked_patches,dataset=imagenet2012", "imagenet99", 4096, 247_726, 10_000, 2e-4, 1e-5),
     ("pretrain:task=next_patch,dataset=imagenet2012", "imagenet99", 4096, 247_726, 14_864, 1e-3, 5e-5),

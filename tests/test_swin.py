@@ -94,6 +94,14 @@ def test_another_window_has_the_bias_resampled():
     np.testing.assert_allclose(model.stage1.blocks.window_bias[...][:, 1], table[:, 2], rtol=1e-6)
 
 
+def test_weights_load_with_windows_of_another_side(tmp_path):
+    model = vit_jax.load(write_reference(tmp_path, "huggingface small"), window=3)
+    assert (model.config.window, model.stage1.blocks.window_bias.shape) == (3, (2, 5, 5, 2))
+    model(pictures(36))
+    with pytest.raises(InputError, match="model.window=0"):
+        vit_jax.load(tmp_path, window=0)
+
+
 def test_only_a_key_drops():
     model = vit_jax.create_model("Swin-custom", image_size=16, drop_path=0.5, **SMALL)
     images = jax.random.normal(jax.random.key(0), (2, 16, 16, 3))

@@ -135,6 +135,7 @@ class Config(Section):
 
     def __post_init__(self):
         super().__post_init__()
+        self.pretrain.check(self.task)
         if self.augment.shift >= min(self.height_width()):
             raise InputError(f"config.augment.shift={self.augment.shift}: must be below image_size={self.image_size}")
         for name, _ in self.evaluations():

@@ -5,9 +5,12 @@ from typing import Annotated, ClassVar, Literal
 
 from vit_jax.config.coerce import Section
 from vit_jax.config.ranges import Count, Range
+from vit_jax.errors import InputError
 
 # The tasks that need no labels, and the share of the patches that each hides; next_patch hides what comes later.
 PRETRAINING = {"masked_patches": 0.5, "mae": 0.75, "next_patch": None}
+# What each reads of its section.
+KEYS = {"masked_patches": ("mask", "target"), "mae": ("mask", "decoder_width", "decoder_depth", "decoder_heads")}
 
 
 @dataclass(frozen=True)
@@ -29,3 +32,9 @@ class Pretrain(Section):
     decoder_width: Count = 512
     decoder_depth: Count = 8
     decoder_heads: Count = 16
+
+    def check(self, task: str) -> None:
+        """Raise an `InputError` if a key is set that a task does not read."""
+        for key, value in vars(self).items():
+            if value != getattr(Pretrain, key) and key not in KEYS.get(task, ()):
+                raise InputError(f"config.pretrain.{key}={value!r} means nothing for task {task!r}; leave it out")

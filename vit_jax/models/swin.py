@@ -113,8 +113,9 @@ class Stage(nnx.Module):
         tokens, _ = jax.lax.scan(body, maps.reshape(batch, -1, dim), layers)
         return tokens.reshape(batch, *grid, dim)
 
-    def resize(self, grid: Grid) -> None:
-        """Make this the stage of another (rows, columns) of patches."""
+    def resize(self, grid: Grid, window: int) -> None:
+        """Make this the stage of another (rows, columns) of patches, and of other windows."""
+        self.config = dataclasses.replace(self.config, window=window)
         size = tuple(2 * side - 1 for side in _window(self.config, grid))
         self.blocks.window_bias = nnx.Param(resample(self.blocks.window_bias[...], size, self.config.resample))
 
@@ -187,16 +188,19 @@ class Swin(nnx.Module):
         """
         return self.head(self.features(images, key=key))
 
-    def resize(self, image_size: Grid, patch: int | None = None) -> None:
-        """Make this, in place, the model of another picture size: windows that it doesn't fill become smaller.
+    def resize(self, image_size: Grid, patch: int | None = None, window: int | None = None) -> None:
+        """Make this, in place, the model of another picture size, and of windows of another side, in patches.
+
+        Windows that a map doesn't fill become smaller. The tables of biases are resampled.
 
         Raises:
             InputError: the patch does not divide the picture, or the patch is to change.
         """
         if patch not in (None, self.config.patch):
             raise InputError(f"patch={patch}: the patch size of {self.config.name!r} can't be changed")
+        self.config = dataclasses.replace(self.config, window=window or self.config.window)
         for i, grid in enumerate(self.grids(image_size), start=1):
-            getattr(self, f"stage{i}").resize(grid)
+            getattr(self, f"stage{i}").resize(grid, self.config.window)
         self.image_size = tuple(image_size)
 
     def grids(self, image_size: tuple[int, ...]) -> list[Grid]:

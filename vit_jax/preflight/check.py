@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 
 from vit_jax import data, tree
 from vit_jax.cluster.sharding import BATCH, make_mesh, shard_bytes
-from vit_jax.config import Config, differences, flatten, with_length
+from vit_jax.config import Config, Evaluation, differences, flatten, with_length
 from vit_jax.errors import InputError
 from vit_jax.evaluators import Evaluators, Subject
 from vit_jax.experiment import Experiment, batch_shapes, build_experiment
@@ -185,11 +185,10 @@ def _say(name: str, text: str) -> None:
 
 
 def _changed(config: Config) -> Iterator[tuple[str, Any]]:
-    default = flatten(dataclasses.asdict(Config()))
-    # An evaluator that the config names has no defaults there.
-    return (
-        (key, x) for key, x in flatten(dataclasses.asdict(config)).items() if key not in default or x != default[key]
-    )
+    # Evaluations have the names that the config gives them.
+    named = {name: Evaluation() for name in config.evaluators} if isinstance(config.evaluators, dict) else None
+    default = flatten(dataclasses.asdict(Config(evaluators=named)))
+    return ((key, value) for key, value in flatten(dataclasses.asdict(config)).items() if value != default[key])
 
 
 def _data(config: Config, may_be_absent: bool) -> tuple[Config, int, tuple[str, ...], bool]:

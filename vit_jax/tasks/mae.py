@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Key
 
 from vit_jax.config import Config
 from vit_jax.errors import InputError
-from vit_jax.tasks.pretraining import Images, Pixels, Pretraining, mean_over, normalised, patchify
+from vit_jax.tasks.pretraining import Images, Pixels, Pretraining, compare_pixels, patchify
 from vit_jax.tasks.task import Outputs
 
 
@@ -17,7 +17,7 @@ class Mae(Pretraining):
 
     def __init__(self, config: Config, num_classes: int):
         super().__init__(config, num_classes)
-        model = config.model
+        model = self._model
         if model.position == "relative" or model.position_at != "stem" or model.attention_pattern != "full":
             raise InputError(
                 "config.task='mae': the encoder sees some of the patches, so model.position can't be 'relative', "
@@ -33,7 +33,4 @@ class Mae(Pretraining):
         places, seen = jnp.argsort(order, axis=1), patches - self.hidden(patches)
         tokens = model.encode(images, key=noise, keep=order[:, :seen])
         outputs = model.pretraining(tokens, places, model.grid(images.shape[1:3]))
-        hidden = places >= seen
-        target, mean, deviation = normalised(pixels)
-        loss = mean_over(jnp.square(outputs - target).mean(-1), hidden)
-        return loss[:, None], hidden, outputs * deviation + mean
+        return compare_pixels(outputs, pixels, places >= seen)

@@ -27,8 +27,8 @@ class MaskedPatches(Pretraining):
         super().__init__(config, num_classes)
         self._target = config.pretrain.target
         self.reported = () if self._target == "pixels" else ("accuracy",)
-        if self._target == "colors" and config.model.patch is not None and config.model.patch % SIDE:
-            raise InputError(f"config.pretrain.target='colors': {SIDE} does not divide the patch {config.model.patch}")
+        if self._target == "colors" and self._model.patch % SIDE:
+            raise InputError(f"config.pretrain.target='colors': {SIDE} does not divide the patch {self._model.patch}")
 
     def look(
         self, model: Any, images: Images, key: Key[Array, ""], noise: Key[Array, ""] | None

@@ -8,7 +8,8 @@ from jaxtyping import Array, Bool, Key
 
 from vit_jax.config import Config
 from vit_jax.errors import InputError
-from vit_jax.tasks.pretraining import Images, Pixels, Pretraining, mean_over, normalised, patchify
+from vit_jax.models.position import num_prefix
+from vit_jax.tasks.pretraining import Images, Pixels, Pretraining, compare_pixels, patchify
 from vit_jax.tasks.task import Outputs
 
 
@@ -21,10 +22,7 @@ class NextPatch(Pretraining):
 
     def __init__(self, config: Config, num_classes: int):
         super().__init__(config, num_classes)
-        model = config.model
-        # A class token is None by default, and then there is one only if the head reads it.
-        token = model.pool == "token" if model.class_token is None else model.class_token
-        if token or model.registers or model.attention_pattern != "full":
+        if num_prefix(self._model) or self._model.attention_pattern != "full":
             raise InputError(
                 "config.task='next_patch': class token and registers would tell of later patches; set "
                 "model.pool='gap', model.registers=0 and model.attention_pattern='full'"
@@ -40,7 +38,4 @@ class NextPatch(Pretraining):
         outputs = model.pretraining(model.encode(images, key=noise, seen=seen))
         # What patch i says is compared with patch i + 1; the last one says nothing.
         outputs = jnp.roll(outputs, 1, axis=1)
-        hidden = place >= length
-        target, mean, deviation = normalised(pixels)
-        loss = mean_over(jnp.square(outputs - target).mean(-1), hidden)
-        return loss[:, None], hidden, outputs * deviation + mean
+        return compare_pixels(outputs, pixels, place >= length)

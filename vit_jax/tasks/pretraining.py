@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Key
 from vit_jax.config import PRETRAINING, Config
 from vit_jax.errors import InputError
 from vit_jax.losses import Smoothing
+from vit_jax.models.variants import kind_of, resolve
 from vit_jax.pixels import as_input
 from vit_jax.tasks.task import Batch, Outputs, Task
 
@@ -43,16 +44,18 @@ class Pretraining(Task):
             InputError: the config needs labels, or the task does not support the model.
         """
         self.num_outputs, self._name, self._settings = 0, config.task, config.pretrain
-        model = config.model
-        for key in ("label_smoothing", "augment.mixup", "augment.cutmix"):
-            value = getattr(config.augment, key.removeprefix("augment.")) if "." in key else config.label_smoothing
+        self._model = model = resolve(config.model)
+        labelled = {"label_smoothing": config.label_smoothing, "loss": config.loss if config.loss != "softmax" else 0}
+        labelled |= {f"augment.{key}": getattr(config.augment, key) for key in ("mixup", "cutmix")}
+        for key, value in labelled.items():
             if value:
-                raise InputError(f"config.{key}={value}: task {config.task!r} has no labels to smooth or mix")
-        if model.resnet is not None or model.name.startswith("R"):
-            raise InputError(f"config.task={config.task!r}: needs a pure ViT, and {model.name!r} has a ResNet")
-        side = model.patch or int(model.name.partition("/")[2] or 1)
-        if math.prod(config.height_width()) < 2 * side**2:
-            raise InputError(f"config.task={config.task!r}: a picture of a single patch of {side} pixels hides nothing")
+                raise InputError(f"config.{key}={value!r}: task {config.task!r} reads no labels; leave it out")
+        if kind_of(model.name) != "ViT" or model.resnet is not None:
+            raise InputError(f"config.task={config.task!r} needs a pure ViT, not {model.name!r}")
+        if math.prod(config.height_width()) < 2 * model.patch**2:
+            raise InputError(
+                f"config.task={config.task!r}: of a single patch of {model.patch} pixels none can be hidden"
+            )
 
     @abc.abstractmethod
     def look(
@@ -115,6 +118,15 @@ def normalised(patches: Pixels) -> tuple[Pixels, Float[Array, "batch patches 1"]
     """Return patches of mean 0 and variance 1, with what they had (He et al., 2022, section 4.2)."""
     mean, deviation = patches.mean(-1, keepdims=True), jnp.sqrt(patches.var(-1, keepdims=True) + 1e-6)
     return (patches - mean) / deviation, mean, deviation
+
+
+def compare_pixels(
+    outputs: Pixels, pixels: Pixels, hidden: Bool[Array, "batch patches"]
+) -> tuple[Outputs, Bool[Array, "batch patches"], Pixels]:
+    """Return what `Pretraining.look` does where the outputs are pixels that are normalised patch by patch."""
+    target, mean, deviation = normalised(pixels)
+    loss = mean_over(jnp.square(outputs - target).mean(-1), hidden)
+    return loss[:, None], hidden, outputs * deviation + mean
 
 
 def mean_over(values: Float[Array, "batch patches"], where: Bool[Array, "batch patches"]) -> Float[Array, " batch"]:

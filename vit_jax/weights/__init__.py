@@ -18,7 +18,7 @@ from vit_jax.cluster.sharding import make_mesh
 from vit_jax.config import PRETRAINING, MeshShape, Model, Preprocessing, from_dict, height_width
 from vit_jax.errors import InputError
 from vit_jax.labels import imagenet_names
-from vit_jax.models import Backbone, abstract_model, init_params
+from vit_jax.models import Backbone, Swin, abstract_model, init_params
 from vit_jax.models.variants import Size, kind_of, name_of, resolve
 from vit_jax.weights import files
 from vit_jax.weights.fetch import fetch
@@ -76,6 +76,8 @@ def load(
     """
     if num_classes is not None and num_classes < 1:
         raise InputError(f"num_classes={num_classes}: must be at least 1")
+    # Unlike other fields, it may differ from that of the arrays, which follow.
+    window = overrides.pop("window", None)
     path = fetch(where)
     overrides |= {"resample": resample}
     put = np.asarray if host else _on_device
@@ -85,6 +87,10 @@ def load(
         raise InputError(f"{where}: has no checkpoints to choose {checkpoint!r} from: it is not a run directory")
     else:
         model = _from_file(path, str(where), num_classes, put, grid, strict, overrides)
+    if window is not None:
+        if not isinstance(model, Swin):
+            raise InputError(f"{where}: window={window} means nothing for {model.config.name!r}, which has none")
+        model.resize(model.image_size, window=configured(model.config, {"window": window}, str(where)).window)
     if image_size is not None or patch is not None:
         model.resize(model.image_size if image_size is None else height_width(image_size), patch)
     return model
