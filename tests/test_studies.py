@@ -23,11 +23,10 @@ def runs_of(spec):
 @pytest.mark.parametrize(
     ("name", "numbers", "seeds"),
     [
-        # 4 models on 4 fractions; 3 families of 3, 2 and 1 lengths; 10 kinds and places; 3 kinds.
+        # 4 models on 4 fractions; 3 families of 3, 2 and 1 lengths; 10 kinds and places.
         ("data_scale", {"laptop": 48, "gpu": 48, "pod": 16}, 3),
         ("compute_scale", {"laptop": 54, "gpu": 72, "pod": 24}, 3),
         ("positions", {"laptop": 30, "gpu": 30, "pod": 10}, 3),
-        ("resolution", {"laptop": 9, "gpu": 9, "pod": 3}, 3),
     ],
 )
 def test_every_run_of_a_study_is_a_config_that_builds(name, numbers, seeds):
@@ -52,12 +51,14 @@ def test_fractions_are_nested_and_have_as_many_updates():
 
 
 def test_every_size_of_a_resolution_starts_from_every_run(tmp_path):
-    with pytest.raises(InputError, match="no run in it; first make the sweep without runs="):
-        runs_of(f"resolution:runs={tmp_path}")
-    for seed, position in enumerate(("learned", "none")):
-        (tmp_path / position).mkdir()
-        values = {"config": {"model": {"position": position}, "seed": seed}}
-        (tmp_path / position / "run.json").write_text(json.dumps(values))
+    for runs in ("", f":runs={tmp_path}"):
+        with pytest.raises(InputError, match="must be the folder of a sweep of configs/studies/positions.py"):
+            runs_of(f"resolution{runs}")
+    for seed, (position, at) in enumerate((("learned", "stem"), ("none", "stem"), ("learned", "blocks"))):
+        folder = tmp_path / (position if at == "stem" else at)
+        folder.mkdir()
+        values = {"config": {"model": {"position": position, "position_at": at}, "seed": seed}}
+        (folder / "run.json").write_text(json.dumps(values))
     runs = runs_of(f"resolution:runs={tmp_path}")
     found = {(r.config.model.position, r.config.seed, r.config.image_size, r.config.total, r.config.init) for r in runs}
     assert found == {

@@ -34,7 +34,7 @@ def get_config(arg=None):
     c = ConfigDict()
     c.seed, c.log_every, c.eval_every, c.save_every = 0, "2%", "25%", "25%"
     if arg.scale == "laptop":
-        c.batch, c.image_size, c.total, c.warmup = 64, 32, "1_800st", "5%"
+        c.batch, c.image_size, c.total, c.warmup = 64, 32, "1_600st", "5%"
         c.model = dict(name="custom/4", width=48, depth=3, mlp_dim=192, num_heads=3, pool="gap", unroll=3)
         c.data = dict(name="folder", train="train[:90%]", val="train[90%:]", test="test", threads=2)
         c.data.crop_fraction = 1.0
