@@ -5,6 +5,7 @@
     python scripts/figures.py compute_scale RESULTS.csv --out=PNG
     python scripts/figures.py positions RESULTS.csv --out=PNG
     python scripts/figures.py resolution RESULTS.csv --out=PNG [--trained=32]
+    python scripts/figures.py search RESULTS.csv --out=PNG              of several searches: docs/studies/search.md
     python scripts/figures.py attention FIGURES.json --out=PNG          of benchmark.py attention --pattern=...
 
 A study also prints the figures behind the figure: means over seeds, and fitted laws.
@@ -24,6 +25,7 @@ OPTIONS = {
     "compute_scale": ("out",),
     "positions": ("out",),
     "resolution": ("out", "trained"),
+    "search": ("out",),
     "attention": ("out",),
 }
 
@@ -64,9 +66,9 @@ def main(argv: list[str] | None = None) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from plots import attention, compute_scale, data_scale, positions, quickstart, resolution
+    from plots import attention, compute_scale, data_scale, positions, quickstart, resolution, search
 
-    figures = (attention, compute_scale, data_scale, positions, quickstart, resolution)
+    figures = (attention, compute_scale, data_scale, positions, quickstart, resolution, search)
     drawing = {module.__name__.removeprefix("plots."): module.draw for module in figures}
     drawing[name](path, **{option: options[option] for option in OPTIONS[name]})
 

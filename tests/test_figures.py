@@ -113,6 +113,21 @@ def test_resolutions_as_they_are_and_fine_tuned(tmp_path, capsys):
     assert "none                   fine-tuned  16: 0.1600 32: 0.3200" in told
 
 
+def test_the_best_run_so_far_of_each_kind_of_search(tmp_path, capsys):
+    found = {"tpe-0": (0.5, 0.7, 0.6), "tpe-1": (0.7, 0.6, 0.9), "random-0": (0.1, 0.2, 0.3)}
+    rows = [
+        {"run": f"{search}{i}", "status": "done", "val/accuracy": accuracy, "ended": f"2026-11-26T04:0{i}:00+00:00"}
+        | {"directory": f"{search}/{i}"}
+        for search, accuracies in found.items()
+        for i, accuracy in enumerate(accuracies)
+    ]
+    told = drawn(tmp_path, capsys, "search", rows[::-1])  # Ordered by when they ended, not by their place.
+    assert "tpe     1: 0.6000 3: 0.8000" in told
+    assert "random  1: 0.1000 3: 0.3000" in told
+    with pytest.raises(InputError, match="no folders named tpe-SEED or random-SEED"):
+        drawn(tmp_path, capsys, "search", [rows[0] | {"directory": "sweep/0"}])
+
+
 def test_a_single_run_has_no_interval():
     mean = mean_of([{"test/accuracy": "0.49"}], "test/accuracy")
     assert mean.value == 0.49

@@ -57,6 +57,7 @@ def test_a_row_has_what_a_run_found_and_what_it_cost(tmp_path):
         "memory_gib": 0.25,
         "exit": None,
         "error": None,
+        "ended": None,
     }
     assert read_runs([tmp_path / "run"]) == [row]
 
@@ -81,6 +82,7 @@ def test_what_became_of_a_run(tmp_path, events, steps, status, error):
     (row,) = read_runs([tmp_path])
     assert (row.status, row.counts["error"]) == (status, error)
     assert row.counts["exit"] == events[-1].get("exit")
+    assert row.counts["ended"] == (events[-1]["time"] if "exit" in events[-1] else None)
     last = events[-1].get("lines") or ["reading", "step 5/20"]  # Of the log.
     assert row.lines == ([] if status == "done" else last)
 
@@ -151,7 +153,8 @@ def test_files_have_a_typed_column_for_each_key_and_metric(tmp_path):
     keys = ["augment.randaugment", "augment.flip", "ema", "seed"]
     metrics = ["val/accuracy", "val/accuracy_low", "val/loss", "val/count", "train/loss"]
     metrics += ["best val/accuracy", "best val/loss"]
-    costs = ["step", "steps", "parameters", "flops", "seconds", "device_seconds", "memory_gib", "exit", "error"]
+    costs = ["step", "steps", "parameters", "flops", "seconds", "device_seconds", "memory_gib"]
+    costs += ["exit", "error", "ended"]
     assert table.column_names == ["run", "status", *keys, *metrics, *costs, "directory"]
     assert [row["augment.randaugment"] for row in rows] == ["[1, 5.0]", "[2, 9.0]", None]
     assert [row["augment.flip"] for row in rows] == [True, False, None]

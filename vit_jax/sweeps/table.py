@@ -37,6 +37,7 @@ COUNTS = {
     "memory_gib": pa.float64(),
     "exit": pa.int64(),
     "error": pa.string(),
+    "ended": pa.string(),
 }
 
 _SIGNALS = {number.value: number.name for number in signal.Signals}
@@ -55,7 +56,8 @@ class Row(NamedTuple):
         command: that a sweep started it with.
         metric: that selects its best checkpoint, such as "val/accuracy".
         metrics: of the last evaluated step, by their names, and the best, as "best val/accuracy"; None: not finite.
-        counts: the columns `COUNTS`, in steps, floating-point operations, seconds and GiB.
+        counts: the columns `COUNTS`, in steps, floating-point operations, seconds and GiB; when a sweep's attempt at it
+            ended, as "2026-11-26T04:06:21+00:00".
         lines: the last of its output, unless it is done.
         records: of `metrics.jsonl`.
     """
@@ -186,6 +188,7 @@ def _read(folder: Path, name: str) -> Row:
         "memory_gib": _largest(records, "train/memory_gib"),
         "exit": last.get("exit"),
         "error": _error(last["exit"], lines) if status == "failed" else None,
+        "ended": last["time"] if last.get("event") == "end" else None,
     }
     return Row(
         name,
