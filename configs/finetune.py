@@ -7,6 +7,7 @@ python -m vit_jax.train --config=configs/finetune.py:model=S/8,dataset=folder,in
 
 `mode` says what is trained: everything with SGD, as in the paper (full); the head alone (probe); everything with AdamW,
 earlier layers more slowly (layer_decay); or the last blocks, the last norm and the head (last_2, or another number).
+`model` is a published ViT, Swin-T, Swin-S, Swin-B or Swin-L (not with layer_decay or last_2), or that of `init`.
 `dataset` is folder, cifar10, cifar100, oxford_iiit_pet (or pets), oxford_flowers102 (or flowers) or imagenet2012. The
 splits and the number of steps of a folder follow from what is in it, and are printed (docs/finetune.md).
 
@@ -35,6 +36,11 @@ WEIGHTS = {
     "L/32": f"{PAPER}/ViT-L_32.npz",
     "L/16": f"{PAPER}/ViT-L_16.npz",
     "H/14": f"{PAPER}/ViT-H_14.npz",
+    # Liu et al., 2021, as timm has them; of 224 pixels.
+    **{
+        f"Swin-{size[0].upper()}": f"hf://timm/swin_{size}_patch4_window7_224.ms_in22k"
+        for size in ("tiny", "small", "base", "large")
+    },
 }
 
 # Source, splits to evaluate during and at the end of a run, steps from table 4, warm-up steps of the authors' code, and
@@ -77,7 +83,7 @@ def get_config(arg=None):
     source, val, test, total, warmup, _ = DATASETS[arg.dataset]
     c = ConfigDict()
     c.init = arg.init or WEIGHTS.get(arg.model, "")
-    c.seed, c.batch, c.image_size = 0, 512, 384
+    c.seed, c.batch, c.image_size = 0, 512, 224 if arg.model.startswith("Swin-") else 384
     c.total, c.warmup = total, warmup
     c.log_every, c.eval_every, c.save_every = "10st", "10%", "10%"
     c.model = dict(name=arg.model)

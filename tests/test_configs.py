@@ -50,6 +50,7 @@ CASES = [
     ("finetune:model=S/8,dataset=folder,init=runs/s8", "pets", 512, 500, 100, 1e-2, 0),
     ("finetune:model=B/16,dataset=cifar10", "cifar", 512, 10_000, 500, 1e-2, 0),
     ("finetune:model=Ti/16,dataset=cifar100", "cifar", 512, 10_000, 500, 1e-2, 0),
+    ("finetune:model=Swin-T,dataset=cifar10", "cifar", 512, 10_000, 500, 1e-2, 0),
     ("finetune:model=B/32,dataset=oxford_iiit_pet", "pets", 512, 500, 100, 1e-2, 0),
     ("finetune:dataset=oxford_flowers102", "pets", 512, 500, 100, 1e-2, 0),
     ("finetune:model=L/16,dataset=imagenet2012", "imagenet", 512, 20_000, 500, 1e-2, 0),
@@ -102,6 +103,8 @@ def test_models_are_the_papers():
     assert (tuned.image_size, tuned.optim.name, tuned.optim.momentum, tuned.optim.clip) == (384, "sgd", 0.9, 1.0)
     assert tuned.init == "gs://vit_models/imagenet21k/ViT-B_16.npz"
     assert load("finetune:model=S/8,init=runs/s8").init == "runs/s8"
+    swin = load("finetune:model=Swin-B")
+    assert (swin.image_size, swin.init) == (224, "hf://timm/swin_base_patch4_window7_224.ms_in22k")
 
 
 def shapes(name, classes):
