@@ -61,6 +61,7 @@ CASES = [
     ("pretrain:task=masked_patches", "cifar90", 128, 14_063, 704, 1e-3, 5e-5),
     # He et al. (2022), table 8; rate and warm-up of Dosovitskiy et al. (2021), B.1.2; all of next_patch is ours.
     ("pretrain:dataset=imagenet2012,model=L/16", "imagenet99", 4096, 247_726, 12_387, 2.4e-3, 1.2e-4),
+    ("pretrain:dataset=folder,model=S/16", "pets", 256, 11_500, 575, 1.5e-4, 7.5e-6),
     ("pretrain:task=masked_patches,dataset=imagenet2012", "imagenet99", 4096, 247_726, 10_000, 2e-4, 1e-5),
     ("pretrain:task=next_patch,dataset=imagenet2012", "imagenet99", 4096, 247_726, 14_864, 1e-3, 5e-5),
     # Bao et al. (2022): 1e-3 and 0.05 at twice the batch.

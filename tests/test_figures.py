@@ -113,6 +113,23 @@ def test_resolutions_as_they_are_and_fine_tuned(tmp_path, capsys):
     assert "none                   fine-tuned  16: 0.1600 32: 0.3200" in told
 
 
+def test_roads_by_what_they_cost(tmp_path, capsys):
+    rows = [
+        row
+        for road in ("full", "local_3")
+        for total in (100, 400)
+        for row in results(
+            run=f"road={road},total={total}st",
+            total=f"{total}st",
+            flops=1e10 * total,
+            device_seconds=total / 10,
+            **{"test/accuracy": 0.4 + total / 4000},
+        )
+    ]
+    told = drawn(tmp_path, capsys, "roads", rows)
+    assert "local:3     4e+12 FLOPs     40 s  0.5000  0.4752 to 0.5248" in told
+
+
 def test_the_best_run_so_far_of_each_kind_of_search(tmp_path, capsys):
     found = {"tpe-0": (0.5, 0.7, 0.6), "tpe-1": (0.7, 0.6, 0.9), "random-0": (0.1, 0.2, 0.3)}
     rows = [

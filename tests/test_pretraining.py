@@ -10,14 +10,12 @@ from flax import nnx
 
 import vit_jax
 from tests.runs import Run, records
-from tests.tiny import CONFIG, MODEL, run_steps
+from tests.tiny import CONFIG, MODEL, run_steps, step_flops
 from vit_jax.cluster.sharding import make_mesh
 from vit_jax.config import Augment, Config, MeshShape, Model, Pretrain
 from vit_jax.errors import InputError
-from vit_jax.experiment import batch_shapes, build_experiment
 from vit_jax.models import build_model
 from vit_jax.models.vit import ViT
-from vit_jax.preflight.flops import count_flops
 from vit_jax.tasks import build_task
 from vit_jax.tasks.masked_patches import colours_of, pixels_of
 from vit_jax.tasks.pretraining import patchify, unpatchify
@@ -120,13 +118,6 @@ def test_a_later_patch_says_nothing_of_an_earlier_one():
     np.testing.assert_allclose(last[:, 1:-1], rebuilt[:, 1:-1], atol=1e-6)  # The first is predicted by none.
     _, _, first = looked(task, model, images.at[:, :4, :4].multiply(-1))
     assert np.abs(first[:, 2:] - rebuilt[:, 2:]).max() > 1e-4
-
-
-def step_flops(config):
-    mesh = make_mesh(MeshShape(), jax.devices()[:1])
-    experiment = build_experiment(config, mesh, 10, 50_000)
-    batch = batch_shapes(config, mesh, experiment.task)
-    return count_flops(experiment.train_step.trace(experiment.shapes, batch, experiment.numbers).jaxpr)
 
 
 @pytest.mark.parametrize(

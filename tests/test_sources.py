@@ -5,16 +5,20 @@ import os
 import shutil
 from collections import Counter
 
+import jax
 import numpy as np
 import pytest
 
 from tests.test_data import write_folder
 from vit_jax import data
 from vit_jax.cache import read_cached
-from vit_jax.config import Config, Data
+from vit_jax.cluster.sharding import make_mesh
+from vit_jax.config import Config, Data, MeshShape
+from vit_jax.data.pipeline import LABEL, check_columns
 from vit_jax.data.sources import folder
 from vit_jax.data.sources.source import ArraySource, parse_split, stratified_order, take_fraction, take_slice
 from vit_jax.errors import InputError
+from vit_jax.experiment import build_experiment
 
 CONFIG = Config(image_size=8, channels=3, data=Data(threads=2))
 
@@ -101,6 +105,27 @@ def test_a_folder_is_listed_once_and_again_when_it_changed(tmp_path, monkeypatch
     assert len(scans) == 4
     shutil.rmtree(root / "train" / "cat" / "deep")
     assert look() == {"0.PNG", "1.jpg", "2.PNG"}
+
+
+def test_pictures_in_no_class_folder_have_no_label(tmp_path):
+    root = write_folder(tmp_path, splits=("train",))
+    for i, path in enumerate(sorted((root / "train").rglob("*.*"))):
+        path.rename(root / "train" / f"{i}{path.suffix}")
+    for path in (root / "train").iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+    settle(root)
+    for _ in range(2):  # The second time from the cache.
+        source = data.open_split(config_of(f"folder:{root}"), "train[:5]")
+        assert (source.label_names, source.columns, source.labels.tolist()) == ((), (), [0] * 5)
+        found = {record.picture for record in records(source)}
+        assert len(found) == 5
+        assert found < set((root / "train").iterdir())
+        assert source[0].columns == {}
+    with pytest.raises(InputError, match="needs 'label' for every picture, but the data has none .*no class folder"):
+        check_columns(source, LABEL)
+    with pytest.raises(InputError, match="config.task='classification' needs label .* the data has no labels"):
+        build_experiment(CONFIG, make_mesh(MeshShape(), jax.devices()[:1]), 0, 6)
 
 
 def test_a_cache_that_cannot_be_used_does_no_harm(tmp_path, cache):

@@ -3,8 +3,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tests.tiny import step_flops
+from vit_jax.config import make_plan
 from vit_jax.config.files import load_sweep
 from vit_jax.errors import InputError
 from vit_jax.models import abstract_model
@@ -48,6 +51,15 @@ def test_fractions_are_nested_and_have_as_many_updates():
     assert {run.config.data.fraction for run in runs} == {0.0625, 0.16, 0.4, 1.0}
     assert len({(run.config.total, run.config.batch, run.config.data.fraction_seed) for run in runs}) == 1
     assert {dict(run.config.evaluations())["few"].train for run in runs} == {"train[90%:92%]"}
+
+
+def test_roads_cost_as_many_operations():
+    runs = runs_of("roads")
+    assert len(runs) == 2 * 3 * 6
+    cost = {model: step_flops(config) for model, config in {run.config.model: run.config for run in runs}.items()}
+    spent = [make_plan(run.config, 45_000).total * cost[run.config.model] for run in runs if run.config.seed == 0]
+    # As far as whole updates allow.
+    np.testing.assert_allclose(spent, np.repeat((2.2e12, 8.8e12), 6), rtol=0.005)
 
 
 def test_every_size_of_a_resolution_starts_from_every_run(tmp_path):

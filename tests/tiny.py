@@ -7,9 +7,10 @@ import jax
 from jax.sharding import Mesh
 
 from vit_jax import data
-from vit_jax.cluster.sharding import batch_rows, place_batch
-from vit_jax.config import Augment, Config, Data, Model, Optim
-from vit_jax.experiment import build_experiment
+from vit_jax.cluster.sharding import batch_rows, make_mesh, place_batch
+from vit_jax.config import Augment, Config, Data, MeshShape, Model, Optim
+from vit_jax.experiment import batch_shapes, build_experiment
+from vit_jax.preflight.flops import count_flops
 
 MODEL = Model(name="Ti/2", width=32, depth=2, num_heads=2, mlp_dim=64, pool="gap", position="sincos2d", drop_path=0.1)
 CONFIG = Config(
@@ -47,3 +48,11 @@ def run_steps(config: Config, mesh: Mesh, number: int) -> tuple[list[float], Any
         state, metrics = experiment.train_step(state, place_batch(batch, rows, config.batch, mesh), experiment.numbers)
         losses.append(float(metrics["loss"]))
     return losses, state
+
+
+def step_flops(config: Config) -> int:
+    """Return the floating-point operations of a training step of ten classes."""
+    mesh = make_mesh(MeshShape(), jax.devices()[:1])
+    experiment = build_experiment(config, mesh, 10, 50_000)
+    batch = batch_shapes(config, mesh, experiment.task)
+    return count_flops(experiment.train_step.trace(experiment.shapes, batch, experiment.numbers).jaxpr)

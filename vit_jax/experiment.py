@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from vit_jax.cluster.sharding import BATCH, gather_when_read, tree_shardings, with_shardings
-from vit_jax.config import Config, Plan, make_plan
+from vit_jax.config import PRETRAINING, Config, Plan, make_plan
 from vit_jax.errors import InputError
 from vit_jax.models import abstract_model, init_params
 from vit_jax.models.layers import compute_dtype, subset
@@ -54,11 +54,17 @@ def build_experiment(config: Config, mesh: Mesh, num_classes: int, examples: int
     """Return the experiment that a config describes, for a training split of this size; allocates nothing.
 
     Raises:
-        InputError: the batch can't be cut as the config requires, or a pattern of the config matches no parameter.
+        InputError: the batch can't be cut as the config requires, a pattern of the config matches no parameter, or the
+            task needs labels and the data has none.
     """
     _check_parts(config, mesh)
     config = unrolled(config, mesh.devices.flat[0].platform, mesh.shape["fsdp"])
     task = build_task(config, num_classes)
+    if task.columns and not num_classes:
+        raise InputError(
+            f"config.task={config.task!r} needs {' and '.join(task.columns)} for every picture, and the data has no "
+            f"labels: put the pictures into a folder for each class, or choose {', '.join(PRETRAINING)}"
+        )
     facts = config.model_facts(task.num_outputs)
     model = abstract_model(**facts)
     gather_when_read(model, mesh, compute_dtype(config.model))

@@ -6,8 +6,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, StrMethodFormatter
-from plots.curves import WIDTH, accuracy_axis, save
+from plots.curves import COSTS, WIDTH, accuracy_axis, cost_axis, save, spread
 from plots.power_law import fit, front
 from plots.results import (
     COLORS,
@@ -25,8 +24,6 @@ from plots.results import (
     shown,
 )
 
-COSTS = {"flops": "training FLOPs", "device_seconds": "device-seconds, start and evaluations included"}
-
 
 def draw(results: Path, out: Path) -> None:
     """Write the figure of a sweep of configs/studies/compute_scale.py, and print its laws.
@@ -38,13 +35,9 @@ def draw(results: Path, out: Path) -> None:
     metric = accuracy_of(rows)
     groups = grouped(rows, lambda row: (model_name(row), row["total"]))
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 4.6), sharey=True, layout="constrained")
-    for ax, (cost, label) in zip(axes, COSTS.items(), strict=True):
+    for ax, cost in zip(axes, COSTS, strict=True):
         _draw_panel(ax, groups, metric, cost)
-        ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.xaxis.set_major_formatter(EngFormatter() if cost == "flops" else StrMethodFormatter("{x:,g}"))
-        ax.xaxis.set_minor_formatter(NullFormatter())
-        ax.set_xlabel(label)
+        cost_axis(ax, cost)
         accuracy_axis(ax, f"{metric.split('/')[0]} accuracy" if ax is axes[0] else "")
     axes[0].legend(frameon=False, fontsize=8)
     title = "Accuracy by the cost of training; gray: Pareto front; lines: power law of the error"
@@ -81,6 +74,6 @@ def _draw_panel(ax: Axes, groups: dict[tuple[str, str], list[dict[str, str]]], m
 
 
 def _draw_points(ax: Axes, costs: Sequence[float], means: Sequence[Mean], color: str, marker: str, label: str) -> None:
-    values = np.array([mean.value for mean in means])
-    spread = np.nan_to_num([[mean.value - mean.low, mean.high - mean.value] for mean in means]).T
-    ax.errorbar(costs, values, spread, color=color, marker=marker, ms=5, lw=0, elinewidth=1, capsize=2, label=label)
+    values = [mean.value for mean in means]
+    style = dict(color=color, marker=marker, ms=5, lw=0, elinewidth=1, capsize=2)
+    ax.errorbar(costs, values, spread(means), label=label, **style)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter, StrMethodFormatter
 from plots.results import Mean
 
 from vit_jax.weights.files import replacing
@@ -14,6 +14,8 @@ from vit_jax.weights.files import replacing
 DPI = 100
 WIDTH = 9.0  # inches, which are the 900 pixels of a page
 
+# What training costs, by the columns of a sweep's results.
+COSTS = {"flops": "training FLOPs", "device_seconds": "device-seconds, start and evaluations included"}
 PER_CENT = FuncFormatter(lambda share, _: f"{round(100 * share, 6):g} %")
 
 
@@ -30,6 +32,20 @@ def accuracy_axis(ax: Axes, label: str) -> None:
     ax.set_ylabel(label)
     ax.yaxis.set_major_formatter(PER_CENT)
     ax.grid(alpha=0.25)
+
+
+def cost_axis(ax: Axes, cost: str) -> None:
+    """Label the x axis, which is one of `COSTS`, on a log scale."""
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(EngFormatter() if cost == "flops" else StrMethodFormatter("{x:,g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlabel(COSTS[cost])
+
+
+def spread(means: Sequence[Mean]) -> np.ndarray:
+    """Return how far intervals reach below and above their means, as (2, means); 0 where there is none."""
+    return np.nan_to_num([[mean.value - mean.low, mean.high - mean.value] for mean in means]).T
 
 
 def save(figure: Figure, out: Path) -> None:

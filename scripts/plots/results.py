@@ -86,10 +86,19 @@ def model_name(row: dict[str, str]) -> str:
     Raises:
         InputError: it names none.
     """
-    found = re.match(r"(?:.*?,)?model=([^,]+)", row["run"])
+    return argument(row, "model").replace("_", "/")  # Names of folders have no slashes.
+
+
+def argument(row: dict[str, str], key: str) -> str:
+    """Return what a run's part of the config's argument gives a key, as it is in the name of its folder.
+
+    Raises:
+        InputError: it gives it nothing.
+    """
+    found = re.match(rf"(?:.*?,)?{key}=([^,]+)", row["run"])
     if not found:
-        raise InputError(f"run {row['run']!r} doesn't say which model it is; take the results of this study's sweep")
-    return found[1].replace("_", "/")  # Names of folders have no slashes.
+        raise InputError(f"run {row['run']!r} doesn't say which {key} it is; take the results of this study's sweep")
+    return found[1]
 
 
 def family(model: str) -> str:

@@ -93,7 +93,7 @@ def check_columns(source: Source, columns: Columns) -> None:
         if name not in source.columns:
             why = getattr(source, "lacks", {}).get(name)
             raise InputError(
-                f"the task needs {name!r} for every picture, but the data has {', '.join(source.columns)}"
+                f"the task needs {name!r} for every picture, but the data has {', '.join(source.columns) or 'none'}"
                 f"{f' ({why})' if why else ''}; "
                 "config.task says what a model is trained for: classification needs one label per picture"
             )

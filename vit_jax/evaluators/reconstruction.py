@@ -30,7 +30,7 @@ class Reconstruction:
     """
 
     def __init__(self, subject: Subject, evaluation: Evaluation):
-        self._split = subject.open(evaluation, classes="any")
+        self._split = subject.prepare(subject.source(evaluation, classes="any"), {})
         self.pictures = len(self._split)
         self.metrics = ("loss", *subject.task.reported, "count")
 

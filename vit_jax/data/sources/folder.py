@@ -1,4 +1,4 @@
-"""Pictures in one folder per class; the listing is cached, so that a million files are listed only once."""
+"""Pictures in one folder per class, or in none; the listing is cached, so that a million files are listed only once."""
 
 import os
 import time
@@ -23,7 +23,8 @@ class Listing(NamedTuple):
     """The pictures in a folder by class, as arrays, which take far less memory than a million paths.
 
     Attributes:
-        classes: uint8, sorted names of the class folders, each ending in a zero byte; some may have no pictures.
+        classes: uint8, sorted names of the class folders, each ending in a zero byte; some may have no pictures. If
+            there are none, the pictures are those in the folder itself.
         counts: int64, number of pictures per class.
         names: uint8, paths relative to the folder, each ending in a zero byte.
         folders: uint8, every folder that was listed, in the same format; the parent of the class folders first.
@@ -38,16 +39,19 @@ class Listing(NamedTuple):
 
 
 class FolderSource:
-    """The pictures of a listing; labels are indices into `label_names`."""
-
-    columns = ("label",)
+    """The pictures of a listing; labels are indices into `label_names`, and no column if there are no classes."""
 
     def __init__(self, folder: Path, listing: Listing, label_names: tuple[str, ...]):
         self.folder, self.label_names = folder, label_names
-        number = {name: label for label, name in enumerate(label_names)}
-        self.labels = np.repeat(np.array([number[name] for name in _split(listing.classes)], np.int32), listing.counts)
         self._names = listing.names
         self._ends = np.flatnonzero(listing.names == 0)
+        if len(listing.counts):
+            number = {name: label for label, name in enumerate(label_names)}
+            labels = np.array([number[name] for name in _split(listing.classes)], np.int32)
+            self.columns, self.labels, self.lacks = ("label",), np.repeat(labels, listing.counts), {}
+        else:
+            self.columns, self.labels = (), np.zeros(len(self._ends), np.int32)
+            self.lacks = {"label": f"the pictures in {str(folder)!r} lie in no class folder"}
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -55,13 +59,14 @@ class FolderSource:
     def __getitem__(self, index: int) -> Record:
         start = self._ends[index - 1] + 1 if index else 0
         name = os.fsdecode(self._names[start : self._ends[index]].tobytes())
-        return Record(self.folder / name, {"label": int(self.labels[index])}, name)
+        return Record(self.folder / name, {key: int(self.labels[index]) for key in self.columns}, name)
 
 
 def open_folder(config: Config, where: str, split: str, label_names: tuple[str, ...] | None) -> FolderSource:
     """Read `WHERE/SPLIT/<class>/**/*.jpg` (or .png etc.); the classes are the training split's folders, sorted.
 
-    Skips names that start with a dot, and links to folders inside a class folder.
+    In a split without any folder, the pictures that lie in it have no label. Skips names that start with a dot, and
+    links to folders inside a class folder.
 
     Raises:
         InputError: a folder is missing or has no pictures, or a class is not in the training split.
@@ -128,7 +133,9 @@ def _scan(folder: Path, threads: int) -> Listing:
     root = os.fsencode(folder)
     time_of_root = os.stat(root).st_mtime_ns
     with os.scandir(root) as entries:
-        classes = sorted(entry.name for entry in entries if not entry.name.startswith(b".") and entry.is_dir())
+        seen = sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith(b"."))
+    classes = [name for name, is_folder in seen if is_folder]
+    unlabelled = [] if classes else [name for name, _ in seen if name.lower().endswith(SUFFIXES)]
     with ThreadPoolExecutor(threads) as pool:
         found = list(pool.map(lambda name: _scan_class(root, name), classes))
     folders = [b"", *(path for _, _, listed in found for path, _ in listed)]
@@ -136,7 +143,7 @@ def _scan(folder: Path, threads: int) -> Listing:
     return Listing(
         classes=_join(classes),
         counts=np.array([count for count, _, _ in found], np.int64),
-        names=np.concatenate([_join([]), *(names for _, names, _ in found)]),
+        names=np.concatenate([_join(unlabelled), *(names for _, names, _ in found)]),
         folders=_join(folders),
         times=np.array(times, np.int64),
     )
