@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from vit_jax.config import parse_arg
 
-SIZES = {"laptop": (16, 32, 48, 64), "gpu": (112, 160, 224, 336, 448), "pod": (112, 160, 224, 336, 448)}
+SIZES = {"laptop": (16, 32, 64), "gpu": (112, 160, 224, 336, 448), "pod": (112, 160, 224, 336, 448)}
 # Of a single update with a warm-up of one, the rate is 0: the model stays as it is.
 ALONE = {"total": "1st", "warmup": "1st"}
 TUNED = {"laptop": {"total": "150st"}, "gpu": {"total": "5_000st"}, "pod": {"total": "5_000st"}}
