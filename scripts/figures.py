@@ -5,6 +5,7 @@
     python scripts/figures.py compute_scale RESULTS.csv --out=PNG
     python scripts/figures.py positions RESULTS.csv --out=PNG
     python scripts/figures.py resolution RESULTS.csv --out=PNG [--trained=32]
+    python scripts/figures.py labels RESULTS.csv --out=PNG
     python scripts/figures.py roads RESULTS.csv --out=PNG
     python scripts/figures.py search RESULTS.csv --out=PNG              of several searches: docs/studies/search.md
     python scripts/figures.py attention FIGURES.json --out=PNG          of benchmark.py attention --pattern=...
@@ -26,6 +27,7 @@ OPTIONS = {
     "compute_scale": ("out",),
     "positions": ("out",),
     "resolution": ("out", "trained"),
+    "labels": ("out",),
     "roads": ("out",),
     "search": ("out",),
     "attention": ("out",),
@@ -68,9 +70,9 @@ def main(argv: list[str] | None = None) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from plots import attention, compute_scale, data_scale, positions, quickstart, resolution, roads, search
+    from plots import attention, compute_scale, data_scale, labels, positions, quickstart, resolution, roads, search
 
-    figures = (attention, compute_scale, data_scale, positions, quickstart, resolution, roads, search)
+    figures = (attention, compute_scale, data_scale, labels, positions, quickstart, resolution, roads, search)
     drawing = {module.__name__.removeprefix("plots."): module.draw for module in figures}
     drawing[name](path, **{option: options[option] for option in OPTIONS[name]})
 

@@ -130,6 +130,18 @@ def test_roads_by_what_they_cost(tmp_path, capsys):
     assert "local:3     4e+12 FLOPs     40 s  0.5000  0.4752 to 0.5248" in told
 
 
+def test_few_labels_by_what_came_before(tmp_path, capsys):
+    rows = [
+        row | {"init": init}
+        for init, more in (("", 0.0), ("/runs/task=masked_patches,epochs=24-0a1b", 0.1))
+        for fraction in (0.01, 0.1)
+        for row in results(data__fraction=fraction, **{"test/accuracy": 0.3 + fraction + more})
+    ]
+    told = drawn(tmp_path, capsys, "labels", rows)
+    assert "from scratch    0.01: 0.3100 (0.2852 to 0.3348) 0.1: 0.4000" in told
+    assert "masked_patches  0.01: 0.4100" in told
+
+
 def test_the_best_run_so_far_of_each_kind_of_search(tmp_path, capsys):
     found = {"tpe-0": (0.5, 0.7, 0.6), "tpe-1": (0.7, 0.6, 0.9), "random-0": (0.1, 0.2, 0.3)}
     rows = [

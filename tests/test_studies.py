@@ -1,5 +1,6 @@
 """The studies: every run of their sweeps is a valid config, at every scale, and builds at the smallest."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -80,6 +81,23 @@ def test_every_size_of_a_resolution_starts_from_every_run(tmp_path):
         for total in ("1st", "150st")
     }
     assert all(run.config.warmup == "1st" for run in runs if run.config.total == "1st")
+
+
+def test_every_pre_training_is_fine_tuned_as_from_scratch_is(tmp_path):
+    spec = f"{STUDIES.parent / 'pretrain.py'}"
+    first = plan_runs(Base(spec, {}), map(as_texts, load_sweep(spec)))
+    assert [run.config.task for run in first] == ["mae", "masked_patches", "next_patch"]
+    with pytest.raises(InputError, match="must be the folder of a sweep of configs/pretrain.py"):
+        runs_of("labels")
+    for run in first:
+        (tmp_path / run.name).mkdir()
+        (tmp_path / run.name / "run.json").touch()
+    runs = runs_of(f"labels:runs={tmp_path}")
+    assert len(runs) == 4 * 2 * 3
+    assert {run.config.init for run in runs} == {None, *(str(tmp_path / run.name) for run in first)}
+    assert {run.config.model for run in runs} == {first[0].config.model}
+    same = dict(init=None, seed=0, data=runs[0].config.data)
+    assert len({dataclasses.replace(run.config, **same) for run in runs}) == 1
 
 
 @pytest.mark.parametrize("name", ["data_scale", "compute_scale", "positions", "resolution"])
