@@ -4,8 +4,8 @@ python scripts/sweep.py configs/studies/positions.py:scale=laptop --workdir=stud
     --config.data.path=DIR          # CIFAR-10 as DIR/{train,test}/<class>/*.png or *.jpg
 python scripts/figures.py positions studies/positions/results.csv --out=positions.png
 
-`scale` is laptop (CIFAR-10 at 32 pixels), gpu (ImageNet-1k) or pod (ImageNet-21k). Not measured yet:
-docs/studies/positions.md.
+`scale` is laptop (CIFAR-10 at 32 pixels), gpu (ImageNet-1k) or pod (ImageNet-21k). Measured at
+scale=laptop: docs/studies/positions.md.
 """
 
 from ml_collections import ConfigDict

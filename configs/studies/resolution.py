@@ -7,7 +7,7 @@ python scripts/figures.py resolution studies/resolution/results.csv --out=resolu
 It starts from `runs`, those of positions.py at the same `scale` whose positions are learned, which are resampled for
 other sizes, sine-cosine, which are computed for them, or none: each at every size, once without learning anything, and
 once for a short time. `scale` is laptop (CIFAR-10 at 32 pixels), gpu (ImageNet-1k) or pod (ImageNet-21k).
-Not measured yet: docs/studies/resolution.md.
+Measured at scale=laptop: docs/studies/resolution.md.
 """
 
 import json
