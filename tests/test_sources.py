@@ -16,6 +16,7 @@ from vit_jax.cluster.sharding import make_mesh
 from vit_jax.config import Config, Data, MeshShape
 from vit_jax.data.pipeline import LABEL, check_columns
 from vit_jax.data.sources import folder
+from vit_jax.data.sources.relabelled import relabel
 from vit_jax.data.sources.source import ArraySource, parse_split, stratified_order, take_fraction, take_slice
 from vit_jax.errors import InputError
 from vit_jax.experiment import build_experiment
@@ -122,8 +123,11 @@ def test_pictures_in_no_class_folder_have_no_label(tmp_path):
         assert len(found) == 5
         assert found < set((root / "train").iterdir())
         assert source[0].columns == {}
-    with pytest.raises(InputError, match="needs 'label' for every picture, but the data has none .*no class folder"):
-        check_columns(source, LABEL)
+    for unlabelled in (source, relabel(source, np.zeros(0, int), ("ant", "cat"))):
+        with pytest.raises(InputError, match="needs 'label' .*, but the data has none .*no class folder"):
+            check_columns(unlabelled, LABEL)
+    with pytest.raises(InputError, match="config.data.fraction=0.01: is 0 of 5 pictures"):
+        take_fraction(source, 0.01, 0)
     with pytest.raises(InputError, match="config.task='classification' needs label .* the data has no labels"):
         build_experiment(CONFIG, make_mesh(MeshShape(), jax.devices()[:1]), 0, 6)
 

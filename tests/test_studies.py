@@ -81,6 +81,10 @@ def test_every_size_of_a_resolution_starts_from_every_run(tmp_path):
         for total in ("1st", "150st")
     }
     assert all(run.config.warmup == "1st" for run in runs if run.config.total == "1st")
+    for scale, model in (("gpu", "S/16"), ("pod", "B/16")):
+        runs = runs_of(f"resolution:scale={scale},runs={tmp_path}")
+        assert len(runs) == 2 * 5 * 2
+        assert {run.config.model.name for run in runs} == {model}
 
 
 def test_every_pre_training_is_fine_tuned_as_from_scratch_is(tmp_path):

@@ -12,6 +12,7 @@ class Relabelled:
     def __init__(self, source: Source, index: Int[np.ndarray, " own"], label_names: tuple[str, ...]):
         self.source, self.index = source, index
         self.label_names, self.columns = label_names, source.columns
+        self.lacks = getattr(source, "lacks", {})
 
     def __len__(self) -> int:
         return len(self.source)

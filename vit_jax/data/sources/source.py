@@ -110,14 +110,15 @@ def take_fraction(source: Source, fraction: float, seed: int) -> Source:
     """Return a stratified part of a source; with the same seed, a smaller fraction is a subset of a larger one.
 
     Raises:
-        InputError: the part has fewer pictures than there are classes.
+        InputError: the part has no pictures, or fewer than there are classes.
     """
     if fraction == 1:
         return source
-    number, least = round(fraction * len(source)), len(source.label_names)
+    number, classes = round(fraction * len(source)), len(source.label_names)
+    least = max(classes, 1)
     if number < least:
         raise InputError(
-            f"config.data.fraction={fraction}: is {number:,} of {len(source):,} pictures, but there are {least:,} "
+            f"config.data.fraction={fraction}: is {number:,} of {len(source):,} pictures, but there are {classes:,} "
             f"classes; take at least {least / len(source):.2g}"
         )
     return take(source, np.sort(stratified_order(source.labels, seed)[:number]))
