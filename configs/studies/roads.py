@@ -4,8 +4,8 @@ python scripts/sweep.py configs/studies/roads.py --workdir=studies/roads --proce
     --config.data.path=DIR          # CIFAR-10 as DIR/{train,test}/<class>/*.png or *.jpg
 python scripts/figures.py roads studies/roads/results.csv --out=roads.png
 
-`road` is one of ROADS. All but the hybrid cut a picture of 32 pixels into 16 x 16 patches. Not measured yet:
-docs/studies/roads.md.
+`road` is one of ROADS. All but the hybrid cut a picture of 32 pixels into 16 x 16 patches. What was
+found: docs/studies/roads.md.
 """
 
 from ml_collections import ConfigDict

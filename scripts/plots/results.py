@@ -15,7 +15,7 @@ from vit_jax.errors import InputError
 CONFIDENCE = 0.95
 FAMILIES = ("ViT", "hybrid", "BiT")
 COLORS = {"ViT": "#1f5fa8", "hybrid": "#d9822b", "BiT": "0.35"}
-MARKERS = "os^Dv"
+MARKERS = "os^DvP"
 
 
 class Mean(NamedTuple):
