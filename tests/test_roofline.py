@@ -21,6 +21,38 @@ def test_a_matrix_product_reads_both_and_writes_one():
     assert product.moved == 4 * (64 * 128 + 128 * 256 + 64 * 256)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(window_strides=(2, 2), padding="SAME"),
+        dict(window_strides=(1, 1), padding=[(1, 2), (0, 3)], rhs_dilation=(2, 1)),
+        dict(window_strides=(1, 1), padding=[(0, 0), (1, 0)], lhs_dilation=(3, 2)),
+        dict(window_strides=(1, 1), padding="SAME", feature_group_count=4),
+    ],
+)
+def test_a_convolution_counts_the_taps_that_hit_its_input(options):
+    groups = options.get("feature_group_count", 1)
+    images, kernels = jnp.ones((2, 9, 7, 8)), jnp.ones((3, 3, 8 // groups, 16))
+
+    def convolved(images, kernels):
+        return jax.lax.conv_general_dilated(images, kernels, dimension_numbers=("NHWC", "HWIO", "NHWC"), **options)
+
+    compiled = jax.jit(convolved).lower(images, kernels).compile()
+    assert sum(each.flops for each in operations(compiled.as_text())) == compiled.cost_analysis()["flops"]
+
+
+def test_bytes_in_the_memory_of_a_core_are_not_counted():
+    text = """
+ENTRY %main (a: bf16[64,128]) -> bf16[64,128] {
+  %a = bf16[64,128]{1,0:T(8,128)(2,1)} parameter(0)
+  %copy-start = (bf16[64,128]{1,0:T(8,128)(2,1)S(1)}, bf16[64,128]{1,0:T(8,128)(2,1)}, u32[]{:S(2)}) copy-start(%a)
+  %copy-done = bf16[64,128]{1,0:T(8,128)(2,1)S(1)} copy-done(%copy-start)
+  ROOT %negate = bf16[64,128]{1,0:T(8,128)(2,1)} negate(%copy-done)
+}
+"""
+    assert [each.moved for each in operations(text)] == [2 * 64 * 128, 2 * 64 * 128]
+
+
 def test_a_loop_counts_as_often_as_it_runs_and_a_slice_as_what_it_reads():
     def products(kernels, x):
         return jax.lax.scan(lambda x, kernel: (jnp.tanh(x @ kernel), None), x, kernels)[0]
@@ -61,5 +93,5 @@ def test_the_parts_of_a_step_are_told(tmp_path):
 
 
 def test_a_device_that_is_not_known_is_refused():
-    with pytest.raises(InputError, match="--device=h3000: no such device; choose one of h200"):
+    with pytest.raises(InputError, match="--device=h3000: no such device; choose one of h200, v5e, v6e"):
         main(["roofline", "train", "--device=h3000"])

@@ -7,12 +7,14 @@ its operations.
     python scripts/benchmark.py roofline train --model=S/16 --batch=16
     python scripts/benchmark.py roofline train --model=B/16 --batch=256 --device=h200
 
-The second compiles for a GPU that isn't present: nothing is run, and the rates are those of DEVICES. Only matrix
-products count as operations; convolutions count as none.
+The second compiles for a device that isn't present: nothing is run, and the rates are those of DEVICES. Only matrix
+products and convolutions count as operations, and only what passes through the device's memory as bytes: what a TPU
+keeps in the memory of its core is free.
 """
 
 import collections
 import math
+import os
 import re
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from bench.model import NUM_CLASSES, Ours, read_config
 from bench.report import describe_machine, measure_ceiling, seconds_of, take_turns, write_report
 from jax.experimental import topologies
@@ -31,9 +34,10 @@ from vit_jax.experiment import batch_shapes, build_experiment
 from vit_jax.models.layers import compute_dtype
 from vit_jax.preflight.hlo import Instruction, parse, size_of, trips
 
-# FLOP/s of a large bfloat16 matrix product, and bytes/s of a large copy, read and written, as reported for the card; to
-# be replaced by what `roofline` without --device measures on one.
-DEVICES = {"h200": (790e12, 4.3e12)}
+# FLOP/s of a large bfloat16 matrix product, and bytes/s of a large copy, read and written. Those of the GPU were
+# reported for the card, to be replaced by what `roofline` without --device measures on one; those of TPUs are from
+# their data sheets.
+DEVICES = {"h200": (790e12, 4.3e12), "v5e": (197e12, 0.819e12), "v6e": (918e12, 1.64e12)}
 # Instructions that do no work.
 FREE = {"parameter", "get-tuple-element", "tuple", "constant", "bitcast", "iota", "after-all", "opt-barrier"}
 
@@ -64,7 +68,11 @@ def operations(text: str) -> list[Operation]:
 def _launched(name: str, times: int, computations: dict[str, list[Instruction]]) -> Iterator[Operation]:
     shapes = {instruction.name: instruction.shape for instruction in computations[name]}
     for instruction in computations[name]:
-        if instruction.operation in FREE or instruction.operation.endswith("-done"):
+        if (
+            instruction.operation in FREE
+            or "ConcatBitcast" in instruction.attributes
+            or instruction.operation.endswith("-done")
+        ):
             continue
         if instruction.operation in ("while", "call", "conditional"):
             number = times * (trips(instruction, computations) if instruction.operation == "while" else 1)
@@ -86,9 +94,27 @@ def _cost(
         work = [part for part in inner if part.operation not in FREE]
         if [part.operation for part in work] == ["fusion"]:  # A fusion that is launched asynchronously.
             return _cost(work[0], inside, computations)
-        return _moved(inner), sum(_flops(part, inside) for part in inner)
-    inputs = sum(size_of(shapes[name]) for name in instruction.inputs if name in shapes)
-    return inputs + size_of(instruction.shape), _flops(instruction, shapes)
+        return _moved(inner), _fused_flops(inner, computations)
+    if instruction.operation == "copy-start":  # Its shape is that of the input and the output.
+        return stored(instruction.shape), 0
+    if instruction.operation == "slice-start":  # Its shape is that of the whole input and the output.
+        cut = instruction.shape.split("), ", 1)[1]
+        return size_of(cut) + stored(cut), 0
+    inputs = sum(stored(shapes[name]) for name in instruction.inputs if name in shapes)
+    return inputs + stored(instruction.shape), _flops(instruction, shapes)
+
+
+def stored(shape: str) -> int:
+    """Return the bytes of a shape that lie in the device's memory, not in another space such as that of a core."""
+    return size_of(re.sub(r"\w+\[[\d,]*\]\{[^}]*S\([^}]*\}", "", shape))
+
+
+def _fused_flops(fused: list[Instruction], computations: dict[str, list[Instruction]]) -> int:
+    shapes = {part.name: part.shape for part in fused}
+    nested = (name for part in fused if part.operation == "fusion" for name in part.called)
+    return sum(_flops(part, shapes) for part in fused) + sum(
+        _fused_flops(computations[name], computations) for name in nested
+    )
 
 
 def _moved(fused: list[Instruction]) -> int:
@@ -103,26 +129,28 @@ def _moved(fused: list[Instruction]) -> int:
         total = 0
         for use in uses[name]:
             if use.operation in ("dynamic-slice", "slice", "gather"):
-                total += size_of(use.shape)
+                total += min(size_of(use.shape), stored(shapes[name]))
             elif use.operation == "bitcast":
                 total += read(use.name)
             elif use.operation != "dynamic-update-slice" or use.inputs[0] != name:
-                return size_of(shapes[name])
-        return min(total, size_of(shapes[name]))
+                return stored(shapes[name])
+        return min(total, stored(shapes[name]))
 
     updates = [part for part in fused if part.operation == "dynamic-update-slice"]
     saved = sum(size_of(part.shape) - size_of(shapes[part.inputs[1]]) for part in updates)
-    written = max(size_of(fused[-1].shape) - saved, 0)  # The root comes last.
+    written = max(stored(fused[-1].shape) - saved, 0)  # The root comes last.
     return written + sum(read(part.name) for part in fused if part.operation == "parameter")
 
 
 def _flops(instruction: Instruction, shapes: dict[str, str]) -> int:
-    """Return the operations of a matrix product or of cuDNN attention, else 0."""
+    """Return the operations of a matrix product, a convolution or cuDNN attention, else 0."""
     target = re.search(r'custom_call_target="([^"]*)"', instruction.attributes)
     if target and "fmha" in target[1]:
         batch, heads, tokens, head_dim = _sizes(instruction.shape)
         # Two products forward; backward, one is recomputed and four are gradients.
         return (10 if "Backward" in target[1] else 4) * batch * heads * tokens**2 * head_dim
+    if instruction.operation == "convolution":
+        return _convolution_flops(instruction, shapes)
     if instruction.operation == "dot":
         contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", instruction.attributes)[1].split(",")
     elif target and ("gemm" in target[1] or "matmul" in target[1]):
@@ -132,6 +160,30 @@ def _flops(instruction: Instruction, shapes: dict[str, str]) -> int:
         return 0
     left = _sizes(shapes[instruction.inputs[0]])
     return 2 * math.prod(left[int(axis)] for axis in contracted) * math.prod(_sizes(instruction.shape))
+
+
+def _convolution_flops(instruction: Instruction, shapes: dict[str, str]) -> int:
+    """Return the operations of a convolution, as which a TPU's compiler writes every matrix product too.
+
+    Only taps on elements of the input count: the batch axis of a product becomes a spatial one, with gaps so wide that
+    a single tap of each output hits an element.
+    """
+    labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", instruction.attributes).groups()
+    source, kernel, out = (
+        dict(zip(axes, _sizes(shape), strict=True))
+        for axes, shape in zip(labels, [*(shapes[name] for name in instruction.inputs), instruction.shape], strict=True)
+    )
+    window = re.search(r"window=\{([^}]*)\}", instruction.attributes)
+    window = dict(each.split("=") for each in window[1].split()) if window else {}
+    count = out["b"] * out["f"] * kernel["i"]
+    for i, axis in enumerate(sorted(set(kernel) - {"i", "o"})):
+        stride, gap, spread = (
+            int(window[key].split("x")[i]) if key in window else 1 for key in ("stride", "lhs_dilate", "rhs_dilate")
+        )
+        before = int(window["pad"].split("x")[i].split("_")[0]) if "pad" in window else 0
+        taps = np.add.outer(np.arange(out[axis]) * stride, np.arange(kernel[axis]) * spread) - before
+        count *= int(np.sum((taps >= 0) & (taps <= (source[axis] - 1) * gap) & (taps % gap == 0)))
+    return 2 * count
 
 
 def _sizes(shape: str) -> list[int]:
@@ -181,20 +233,25 @@ def measure_bandwidth(rounds: int = 5) -> float:
 
 
 def absent_device(name: str) -> list[jax.Device]:
-    """Return a GPU that is not present, for which XLA can compile; needs the [cuda] extra but no driver.
+    """Return a GPU or TPU that is not present, for which XLA can compile; needs the [cuda] or [tpu] extra, no driver.
 
     Raises:
         InputError: the device is unknown, or its compiler is not installed.
     """
-    file = Path(__file__).with_name(f"{name}.txtpb")
     if name not in DEVICES:
         raise InputError(f"--device={name}: no such device; choose one of {', '.join(DEVICES)}")
     jax.config.update("jax_platforms", "cpu")
+    target = Path(__file__).with_name(f"{name}.txtpb")
+    if target.exists():
+        facts = dict(platform="cuda", topology_name="", target_config=target.read_text(), topology="1x1x1")
+    else:
+        facts = dict(platform="tpu", topology_name=f"{name}:2x2")
+        os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # Or it asks the network what machine this is.
     try:
-        facts = dict(platform="cuda", topology_name="", target_config=file.read_text(), topology="1x1x1")
-        return list(topologies.get_topology_desc(**facts).devices)
+        return list(topologies.get_topology_desc(**facts).devices)[:1]
     except Exception as error:  # The plugin, or its absence, can raise anything.
-        raise InputError(f"--device={name}: no compiler for it ([cuda] extra): {str(error)[:200]}") from error
+        extra = "cuda" if target.exists() else "tpu"
+        raise InputError(f"--device={name}: no compiler for it ([{extra}] extra): {str(error)[:200]}") from error
 
 
 def main(argv: list[str]) -> None:
@@ -212,14 +269,17 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(argv)
     train = args.what == "train"
     if args.device:
-        config = read_config(args.model, args, dtype="bfloat16", attention="cudnn")
+        attention = "cudnn" if args.device == "h200" else "xla"
+        config = read_config(args.model, args, dtype="bfloat16", attention=attention)
         compiled, rates, seconds = _compile(config, absent_device(args.device), train), DEVICES[args.device], {}
     else:
         config = read_config(args.model, args)
         rates = measure_ceiling(str(compute_dtype(config.model))), measure_bandwidth()
         ours = Ours(config, train, jax.devices()[:1])
         compiled, seconds = ours.compiled, measured(ours.run)
-    print(f"{describe_machine()}; {rates[0] / 1e12:.3g} TFLOP/s, {rates[1] / 1e9:.3g} GB/s", flush=True)
+    temporary = compiled.memory_analysis().temp_size_in_bytes
+    print(f"{describe_machine()}; {rates[0] / 1e12:.3g} TFLOP/s, {rates[1] / 1e9:.3g} GB/s")
+    print(f"temporary arrays: {temporary / 1e9:.3g} GB", flush=True)
     launched = operations(compiled.as_text())
     rows = [_row(part, group, rates, seconds) for part, group in _grouped(launched).items()]
     rows.append(_row("sum", launched, rates, seconds))
