@@ -1,10 +1,12 @@
 """The benchmarks: a table, with the same figures as JSON and on a page."""
 
 import json
+import os
 import re
 
 import numpy as np
 import pytest
+from bench import report
 from benchmark import main
 from PIL import Image
 
@@ -55,6 +57,23 @@ def test_a_forward_pass_is_told_on_a_page(tmp_path):
     assert row["images/s"] == pytest.approx(8 / row["ms"] * 1e3)
     assert 0 < row["utilisation"] < 1
     assert page.read_text().count("\n| ") == 3
+    assert 0 < row["planned GiB"] < row["peak GiB"] < 8
+
+
+def test_instructions_are_limited_for_us_and_for_a_peer(monkeypatch):
+    newest = report.cpu_isas()[-1]
+    for name in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS"):
+        monkeypatch.setenv(name, "")  # So that they are what they were afterwards.
+    monkeypatch.setenv("XLA_FLAGS", "--xla_one")
+    report.limit_isa("avx2")
+    assert os.environ["XLA_FLAGS"] == "--xla_one --xla_cpu_max_isa=AVX2"
+    assert os.environ["ATEN_CPU_CAPABILITY"] == "avx2"
+    assert report.describe_machine().count(", avx2)") == 1
+    monkeypatch.setenv("XLA_FLAGS", "")
+    assert f", {newest})" in report.describe_machine()
+    monkeypatch.setattr(report, "cpu_isas", lambda: ["avx2"])
+    with pytest.raises(InputError, match="--isa=avx512: this CPU has avx2"):
+        report.limit_isa("avx512")
 
 
 def test_predict_beside_its_forward_pass(tmp_path):
@@ -72,6 +91,8 @@ def test_what_can_not_be_compared_is_refused():
     for arguments, message in (
         (["trian"], "no benchmark 'trian'; did you mean 'train'?"),
         (["infer", "--vs=timm", "--peer=/none/python"], "--peer=/none/python: no such Python"),
+        (["infer", "--vs=timm", "--model=BiT-R50x1"], "--vs=timm: 'BiT-R50x1' can't be compared"),
+        (["infer", "--isa=avx1024"], "--isa"),
         (["attention", "--tokens=many"], "--tokens='many'"),
         (["predict", "--pictures=.", "--peer=/none/python"], "--peer=/none/python: no such Python"),
         (["infer", "--set=dept=1"], "config.model.dept: no such key; did you mean 'depth'"),

@@ -11,7 +11,16 @@ from typing import Any
 
 import jax
 import numpy as np
-from bench.report import describe_machine, measure_ceiling, seconds_of, take_turns, write_report
+from bench.report import (
+    ISAS,
+    describe_machine,
+    limit_isa,
+    measure_ceiling,
+    reset_peak,
+    seconds_of,
+    take_turns,
+    write_report,
+)
 
 from vit_jax.cluster.sharding import batch_rows, make_mesh, place_batch
 from vit_jax.config import Config, Optim
@@ -19,10 +28,11 @@ from vit_jax.config.files import override
 from vit_jax.errors import InputError, Parser
 from vit_jax.experiment import build_experiment
 from vit_jax.models.layers import compute_dtype
+from vit_jax.models.variants import kind_of, resolve
 from vit_jax.preflight.flops import count_flops
+from vit_jax.runs.metrics import peak_bytes
 
 NUM_CLASSES = 1000
-TIMM_SIZES = {"Ti": "tiny", "S": "small", "B": "base", "L": "large", "H": "huge"}
 
 
 class Ours:
@@ -57,15 +67,11 @@ class Ours:
 
 
 class Timm:
-    """timm's step in its own process."""
+    """timm's step in its own process, of a VisionTransformer of the same sizes."""
 
     def __init__(self, python: str, what: str, config: Config, compiled: bool):
-        size, _, patch = config.model.name.partition("/")
-        if size not in TIMM_SIZES:
-            raise InputError(f"--vs=timm: timm has no {config.model.name!r}; choose a size of {', '.join(TIMM_SIZES)}")
-        name = f"vit_{TIMM_SIZES[size]}_patch{patch}_224"
         peer = Path(__file__).with_name("timm_peer.py")
-        options = [what, name, f"--batch={config.batch}", f"--image_size={config.image_size}"]
+        options = [what, json.dumps(timm_fields(config)), f"--batch={config.batch}"]
         command = [python, str(peer), *options, *(["--compile"] if compiled else [])]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.facts = self._answer()
@@ -89,9 +95,30 @@ class Timm:
         return lambda: self.ask(number)
 
     def close(self) -> int | None:
-        """End the process; return its peak device memory in bytes."""
+        """End the process; return its peak memory in bytes, of the GPU or resident."""
         self._process.stdin.close()
         return self._answer()["peak"]
+
+
+def timm_fields(config: Config) -> dict[str, Any]:
+    """Return the arguments of timm's VisionTransformer for a model of the same sizes.
+
+    Raises:
+        InputError: it is no such model.
+    """
+    model = resolve(config.model)
+    if kind_of(model.name) != "ViT" or model.resnet is not None or model.attention_pattern != "full":
+        raise InputError(f"--vs=timm: {model.name!r} can't be compared, only ViTs with full attention on patches")
+    return {
+        "img_size": config.height_width(),
+        "patch_size": model.patch,
+        "embed_dim": model.width,
+        "depth": model.depth,
+        "num_heads": model.num_heads,
+        "mlp_ratio": model.mlp_dim / model.width,
+        "class_token": model.class_token,
+        "global_pool": {"gap": "avg"}.get(model.pool, model.pool),
+    }
 
 
 def read_config(name: str, args: Any, **defaults: str) -> Config:
@@ -116,6 +143,7 @@ def _run(what: str, argv: list[str]) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a key of config.model")
     parser.add_argument("--vs", choices=["timm"], help="compare with it, eager and compiled by torch.compile")
     parser.add_argument("--peer", default=sys.executable, metavar="PYTHON", help="one that has PyTorch and timm")
+    parser.add_argument("--isa", choices=list(ISAS), help="what a CPU may use, for all contenders")
     parser.add_argument("--rounds", type=int, default=7, help="turns; figures are medians (default: 7)")
     parser.add_argument("--seconds", type=float, default=2.0, help="approximate length of each turn (default: 2)")
     parser.add_argument("--json", type=Path, metavar="FILE")
@@ -123,6 +151,8 @@ def _run(what: str, argv: list[str]) -> None:
     args = parser.parse_args(argv)
     if args.vs and shutil.which(args.peer) is None:
         raise InputError(f"--peer={args.peer}: no such Python")
+    if args.isa:
+        limit_isa(args.isa)
     print(describe_machine(), flush=True)
     rows = []
     for name in args.model or ["S/16"]:
@@ -132,6 +162,9 @@ def _run(what: str, argv: list[str]) -> None:
 
 def _compare(what: str, name: str, args: Any) -> list[dict[str, Any]]:
     config = read_config(name, args)
+    if args.vs:
+        timm_fields(config)  # To refuse what can't be compared before anything is built.
+    reset_peak()
     ceiling = measure_ceiling(str(compute_dtype(config.model))) * jax.device_count()
     ours = Ours(config, what == "train")
     peers = {f"timm {how}": how == "compiled" for how in ("eager", "compiled")} if args.vs else {}
@@ -139,8 +172,10 @@ def _compare(what: str, name: str, args: Any) -> list[dict[str, Any]]:
     contenders = {"vit_jax": seconds_of(ours.run, args.seconds)}
     contenders |= {peer: process.measure(args.seconds) for peer, process in peers.items()}
     seconds = take_turns(contenders, args.rounds)
-    memory = jax.local_devices()[0].memory_stats() or {}
-    peaks = {"vit_jax": memory.get("peak_bytes_in_use")} | {peer: process.close() for peer, process in peers.items()}
+    plan = ours.compiled.memory_analysis()
+    planned = plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes
+    planned -= plan.alias_size_in_bytes
+    peaks = {"vit_jax": peak_bytes()} | {peer: process.close() for peer, process in peers.items()}
     firsts = {"vit_jax": ours.first} | {peer: process.first for peer, process in peers.items()}
     return [
         {
@@ -153,7 +188,8 @@ def _compare(what: str, name: str, args: Any) -> list[dict[str, Any]]:
             "images/s": args.batch / each,
             "speed over ours": seconds["vit_jax"] / each,
             "utilisation": ours.flops / each / ceiling,
-            "peak GiB": peaks[by] and peaks[by] / 2**30,
+            "peak GiB": peaks[by] / 2**30,
+            "planned GiB": planned / 2**30 if by == "vit_jax" else None,
             "first step s": firsts[by],
         }
         for by, each in seconds.items()

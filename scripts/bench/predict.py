@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from bench.model import TIMM_SIZES
 from bench.report import describe_machine, take_turns, write_report
 from flax import nnx
 
@@ -23,6 +22,8 @@ from vit_jax.prediction.forward import Wanted, make_forward, run_forward
 from vit_jax.prediction.listing import list_pictures
 from vit_jax.prediction.tables import writing_table
 from vit_jax.weights.opened import Opened, open_model
+
+TIMM_SIZES = {"Ti": "tiny", "S": "small", "B": "base", "L": "large", "H": "huge"}
 
 
 def main(argv: list[str]) -> None:

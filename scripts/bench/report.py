@@ -3,7 +3,9 @@
 import datetime
 import importlib.metadata
 import json
+import os
 import platform
+import re
 import shlex
 import statistics
 import sys
@@ -14,6 +16,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from vit_jax.errors import InputError
+
+# Instructions that a benchmark can be limited to, from old to new, and oneDNN's names of them.
+ISAS = {"avx2": "AVX2", "avx512": "AVX512_CORE_AMX"}
 
 
 def take_turns(contenders: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
@@ -53,11 +60,45 @@ def measure_ceiling(dtype: str, rounds: int = 5) -> float:
     return 2 * side**3 / take_turns({"": seconds_of(lambda: product(left, right), 0.2)}, rounds)[""]
 
 
+def limit_isa(isa: str) -> None:
+    """Make XLA and the peers, started later, use no newer instructions; before JAX has looked for devices.
+
+    Raises:
+        InputError: this CPU does not have them.
+    """
+    if isa not in cpu_isas():
+        raise InputError(f"--isa={isa}: this CPU has {', '.join(cpu_isas()) or 'neither'}")
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_max_isa={isa.upper()}"
+    os.environ |= {"ATEN_CPU_CAPABILITY": isa, "ONEDNN_MAX_CPU_ISA": ISAS[isa], "MKL_ENABLE_INSTRUCTIONS": isa.upper()}
+
+
+def cpu_isas() -> list[str]:
+    """Return those of ISAS that this CPU has; none where there is no /proc."""
+    file = Path("/proc/cpuinfo")
+    words = file.read_text().split() if file.exists() else []
+    return [isa for isa in ISAS if {"avx512": "avx512f"}.get(isa, isa) in words]
+
+
+def _cpu() -> str:
+    file = Path("/proc/cpuinfo")
+    name = re.search(r"model name\s*: (.*)", file.read_text()) if file.exists() else None
+    limited = re.search(r"xla_cpu_max_isa=(\w+)", os.environ.get("XLA_FLAGS", ""))
+    isa = limited[1].lower() if limited else (cpu_isas() or [platform.machine()])[-1]
+    return f"{name[1] if name else platform.machine()}, {isa}"
+
+
+def reset_peak() -> None:
+    """Make the largest resident memory start anew, so that it is that of one model after another; on Linux only."""
+    file = Path("/proc/self/clear_refs")
+    if file.exists():
+        file.write_text("5")
+
+
 def describe_machine() -> str:
     """Return the device and the versions that figures depend on."""
     device = jax.devices()[0]
     versions = [f"{name} {importlib.metadata.version(name)}" for name in ("jax", "flax", "optax")]
-    kind = platform.machine() if device.platform == "cpu" else device.device_kind
+    kind = f"{os.cpu_count()} cores of {_cpu()}" if device.platform == "cpu" else device.device_kind
     return (
         f"{jax.device_count()} x {device.platform} ({kind}), {', '.join(versions)}, Python {platform.python_version()}"
     )

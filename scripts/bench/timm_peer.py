@@ -5,6 +5,7 @@ For each line "N" of its input it runs N steps and prints the seconds they took;
 
 import argparse
 import json
+import resource
 import sys
 import time
 
@@ -13,9 +14,8 @@ import torch
 
 parser = argparse.ArgumentParser()
 parser.add_argument("what", choices=["train", "infer"])
-parser.add_argument("model")
+parser.add_argument("fields", type=json.loads, help="of VisionTransformer")
 parser.add_argument("--batch", type=int, required=True)
-parser.add_argument("--image_size", type=int, required=True)
 parser.add_argument("--compile", action="store_true")
 args = parser.parse_args()
 
@@ -23,12 +23,12 @@ device = "cuda" if torch.cuda.is_available() else "cpu"
 train = args.what == "train"
 torch.manual_seed(0)
 torch.set_float32_matmul_precision("high")
-images = torch.randn(args.batch, 3, args.image_size, args.image_size, device=device)
+images = torch.randn(args.batch, 3, *args.fields["img_size"], device=device)
 labels = torch.randint(1000, (args.batch,), device=device)
 
 
 def build():
-    model = timm.create_model(args.model, img_size=args.image_size, num_classes=1000).to(device).train(train)
+    model = timm.models.VisionTransformer(**args.fields, num_classes=1000).to(device).train(train)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.1, fused=True) if train else None
     if not train and device == "cuda":
         model = model.bfloat16()
@@ -89,5 +89,6 @@ versions = {"torch": torch.__version__, "timm": timm.__version__}
 print(json.dumps({"first": first, "attention": backend, "threads": torch.get_num_threads(), **versions}), flush=True)
 for line in sys.stdin:
     print(run(step, int(line)), flush=True)
-peak = torch.cuda.max_memory_allocated() if device == "cuda" else None
+resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+peak = torch.cuda.max_memory_allocated() if device == "cuda" else resident
 print(json.dumps({"peak": peak}), flush=True)

@@ -103,7 +103,7 @@ class Clock:
         The seconds are of all the loop, compiling, evaluating and saving included.
         The memory is the most that a device has held at once; on a CPU, the most that the process has.
         """
-        return {"train/seconds": time.perf_counter() - self._began, "train/memory_gib": _peak_bytes() / 2**30}
+        return {"train/seconds": time.perf_counter() - self._began, "train/memory_gib": peak_bytes() / 2**30}
 
     def _reset(self, step: int) -> None:
         self._step, self._start, self._waited, self._paused = step, time.perf_counter(), 0.0, 0.0
@@ -143,7 +143,8 @@ class Clock:
         return rates
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
+    """Return the largest memory so far: resident on a CPU, else of the fullest of this process's devices."""
     if jax.default_backend() == "cpu":
         largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return largest if sys.platform == "darwin" else largest * 1024
