@@ -81,7 +81,10 @@ class Timm:
     def _answer(self) -> Any:
         line = self._process.stdout.readline()
         if not line:
-            raise InputError("--vs=timm: its process ended, see above; --peer=PYTHON names a Python that has timm")
+            status = self._process.wait()
+            raise InputError(
+                f"--vs=timm: its process ended with {status}, see above; --peer=PYTHON names a Python that has timm"
+            )
         return json.loads(line)
 
     def ask(self, number: int) -> float:
