@@ -97,7 +97,7 @@ class Timm:
         number = max(1, round(seconds / self.ask(1)))
         return lambda: self.ask(number)
 
-    def close(self) -> int | None:
+    def close(self) -> int:
         """End the process; return its peak memory in bytes, of the GPU or resident."""
         self._process.stdin.close()
         return self._answer()["peak"]

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from vit_jax.errors import InputError
 
 # Instructions that a benchmark can be limited to, from old to new, and oneDNN's names of them.
-ISAS = {"avx2": "AVX2", "avx512": "AVX512_CORE_AMX"}
+ISAS = {"avx2": "AVX2", "avx512": "AVX512_CORE"}
 
 
 def take_turns(contenders: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
