@@ -19,6 +19,7 @@ import sys
 from bench import attention, compile, data, fewshot, loop, model, predict, roofline
 
 from vit_jax.errors import InputError, nearest, run_command
+from vit_jax.runtime import keep_memory
 
 BENCHMARKS = {
     "train": model.train,
@@ -40,6 +41,7 @@ def main(argv: list[str]) -> None:
         return
     if argv[0] not in BENCHMARKS:
         raise InputError(f"no benchmark {argv[0]!r}; {nearest(argv[0], BENCHMARKS)}")
+    keep_memory()
     BENCHMARKS[argv[0]](argv[1:])
 
 

@@ -9,10 +9,10 @@ uint8 pictures; OUT.json beside it, such as model.onnx.json, has the labels and 
 
 from pathlib import Path
 
-from vit_jax.cache import keep_compiled
 from vit_jax.config.coerce import literal
 from vit_jax.errors import InputError, Parser, run_command
 from vit_jax.export import OUTPUTS, check_target, export_model
+from vit_jax.runtime import set_up
 from vit_jax.weights.opened import open_model
 
 
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
     if size is not None and not isinstance(size, (int, tuple)):
         raise InputError(f"--image_size={args.image_size}: must be pixels, or height,width")
     check_target(args.out)
-    keep_compiled()
+    set_up()
     opened = open_model(args.model, checkpoint=args.checkpoint, labels=args.labels, image_size=size, resize=args.resize)
     print(opened.description())
     difference = export_model(opened, args.out, args.output, args.dtype)

@@ -24,7 +24,6 @@ import numpy as np
 from inside_figures import paint_bias, paint_distance, paint_filters, paint_positions, paint_rollout
 from tqdm import tqdm
 
-from vit_jax.cache import keep_compiled
 from vit_jax.config.coerce import literal
 from vit_jax.errors import BAD_PICTURES, InputError, Parser, Stop, run_command
 from vit_jax.evaluators.figure import figure
@@ -35,6 +34,7 @@ from vit_jax.models import BiT, ViT
 from vit_jax.prediction.forward import Row, Wanted, predictions
 from vit_jax.prediction.listing import Asked, list_pictures
 from vit_jax.prediction.overlays import draw
+from vit_jax.runtime import set_up
 from vit_jax.weights.files import replacing, write_npz
 from vit_jax.weights.opened import Opened, open_model
 
@@ -185,7 +185,7 @@ def main(argv: list[str] | None = None) -> None:
     args = _parse(argv)
     if find_spec("matplotlib") is None:
         raise InputError("matplotlib, which draws the figures, isn't installed: pip install 'vit_jax[figures]'")
-    keep_compiled()
+    set_up()
     asked = list_pictures(args.pictures)
     try:
         args.out.mkdir(parents=True, exist_ok=True)

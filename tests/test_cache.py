@@ -12,9 +12,7 @@ import pytest
 from tests.runs import Run
 from vit_jax.cache import _locked
 
-PROGRAM = (
-    "import jax; from vit_jax.cache import keep_compiled; keep_compiled(); print(jax.config.jax_compilation_cache_dir)"
-)
+PROGRAM = "import jax; from vit_jax.runtime import set_up; set_up(); print(jax.config.jax_compilation_cache_dir)"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ FLOORS = [
     ("errors",),
     ("config", "labels", "losses", "tree"),
     ("cache", "pixels"),
-    ("cluster", "data", "models", "optim"),
+    ("cluster", "data", "models", "optim", "runtime"),
     ("tasks",),
     ("inside", "step"),
     ("evaluators", "experiment"),

@@ -18,15 +18,6 @@ def cache_folder() -> Path:
     return Path(os.environ.get("VIT_JAX_CACHE") or os.path.expanduser("~/.cache/vit_jax"))
 
 
-def keep_compiled() -> None:
-    """Cache compiled programs, unless `JAX_COMPILATION_CACHE_DIR` is set, to another folder or empty for no cache.
-
-    With several hosts only one process writes; the others find the programs if the folder is shared.
-    """
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
-
-
 def compile_once(lowered: jax.stages.Lowered, say: Callable[[str], None]) -> jax.stages.Compiled:
     """Compile a program, or, if another process is compiling the same one, wait and take it from the compilation cache.
 

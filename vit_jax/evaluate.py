@@ -16,7 +16,6 @@ from typing import Any
 
 import jax
 
-from vit_jax.cache import keep_compiled
 from vit_jax.cluster.processes import joined
 from vit_jax.config import PRETRAINING, Config, differences
 from vit_jax.config.coerce import literal
@@ -26,6 +25,7 @@ from vit_jax.evaluators import Results, evaluate_config
 from vit_jax.runs.checkpoint import load_model
 from vit_jax.runs.directory import read_facts
 from vit_jax.runs.results import write_results
+from vit_jax.runtime import set_up
 from vit_jax.weights.fetch import fetch
 from vit_jax.weights.opened import Opened, open_model
 
@@ -114,7 +114,7 @@ def main(argv: list[str] | None = None) -> None:
     args, rest = parser.parse_known_args(argv)
     if args.out is not None and not os.access(args.out.parent, os.W_OK):
         raise InputError(f"--out={args.out}: can't be written: there is no folder {str(args.out.parent)!r} to write in")
-    keep_compiled()
+    set_up()
     with joined():
         results = evaluate(
             args.where,

@@ -16,13 +16,13 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from vit_jax.cache import keep_compiled
 from vit_jax.errors import BAD_PICTURES, InputError, Parser, Stop, run_command
 from vit_jax.prediction.features import writing_features
 from vit_jax.prediction.forward import Row, Wanted, predictions
 from vit_jax.prediction.listing import list_pictures
 from vit_jax.prediction.overlays import writing_overlays
 from vit_jax.prediction.tables import Write, show_rows, writing_table
+from vit_jax.runtime import set_up
 from vit_jax.weights.opened import open_model
 
 NAMED = 5  # bad pictures in the summary
@@ -66,7 +66,7 @@ def predict(
 def main(argv: list[str] | None = None) -> None:
     """Read the command line, predict, and write what is asked for."""
     args = _parse(argv)
-    keep_compiled()
+    set_up()
     asked = list_pictures(args.pictures)
     shown = not (args.out or args.features)
     number, named, unread = 0, [], 0

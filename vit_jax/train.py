@@ -18,7 +18,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from vit_jax import tree
-from vit_jax.cache import compile_once, keep_compiled
+from vit_jax.cache import compile_once
 from vit_jax.card import write_card
 from vit_jax.cluster.preemption import Preemption
 from vit_jax.cluster.processes import joined, topology
@@ -32,6 +32,7 @@ from vit_jax.preflight.inputs import open_inputs
 from vit_jax.runs.directory import open_workdir, reporting_full_disk
 from vit_jax.runs.metrics import Clock
 from vit_jax.runs.outputs import Outputs
+from vit_jax.runtime import set_up
 
 
 def train(config: Config, workdir: Path, preemption: Preemption) -> None:
@@ -121,7 +122,7 @@ def main(argv: list[str] | None = None) -> None:
         "--devices", metavar="N", help="with --check: devices that are not present, see docs/scaling.md"
     )
     args, rest = parser.parse_known_args(argv)
-    keep_compiled()
+    set_up()
     load = functools.partial(load_config, args.config, parse_overrides(rest))
     if args.devices is not None:
         if not args.check:

@@ -20,7 +20,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from vit_jax.cache import compile_once, keep_compiled
+from vit_jax.cache import compile_once
 from vit_jax.card import write_card
 from vit_jax.cluster.preemption import Preemption
 from vit_jax.cluster.processes import joined, topology
@@ -34,6 +34,7 @@ from vit_jax.runs.directory import Facts, finished_steps, open_workdir, reportin
 from vit_jax.runs.metrics import Clock
 from vit_jax.runs.outputs import Outputs
 from vit_jax.runs.skipped import LAG
+from vit_jax.runtime import set_up
 from vit_jax.sweeps.mapped import Mapped, check_numbers, with_numbers
 from vit_jax.tasks import build_task
 
@@ -192,7 +193,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = Parser(__doc__)
     parser.add_argument("folders", nargs="+", type=Path, metavar="RUN_FOLDER", help="with the command.json of a sweep")
     folders = parser.parse_args(argv).folders
-    keep_compiled()
+    set_up()
     preemption = Preemption()
     with preemption.listening(), joined() as preemption.heartbeat, reporting_full_disk(folders[0]):
         train_together([read_command(folder) for folder in folders], folders, preemption)
