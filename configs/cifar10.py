@@ -19,7 +19,7 @@ def get_config(arg=None):
     c.total, c.warmup = f"{arg.epochs}ep", "5%"
     c.log_every, c.eval_every, c.save_every = "50st", "10%" if short else "1%", "10%" if short else "1%"
     c.label_smoothing = 0.0 if short else 0.1
-    c.model = dict(name=arg.model, pool="gap", position="sincos2d", drop_path=0.0 if short else 0.1, unroll=6)
+    c.model = dict(name=arg.model, pool="gap", position="sincos2d", drop_path=0.0 if short else 0.1)
     c.data = dict(name="folder", path="data/cifar10", train="train", val="test")
     c.augment = dict(flip=True, shift=2 if short else 4, mixup=0.0 if short else 0.4)
     c.optim = dict(name="adamw", lr=1e-3, weight_decay=0.05)

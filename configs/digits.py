@@ -15,7 +15,7 @@ def get_config(arg=None):
     c.total, c.warmup = f"{arg.epochs}ep", "5%"
     c.log_every, c.eval_every, c.save_every = "100st", "10%", "20%"
     c.label_smoothing = 0.1
-    c.model = dict(name="nano/2", depth=4, num_heads=4, pool="gap", position="sincos2d", drop_path=0.1, unroll=4)
+    c.model = dict(name="nano/2", depth=4, num_heads=4, pool="gap", position="sincos2d", drop_path=0.1)
     c.data = dict(name="digits")
     c.augment = dict(mixup=0.4)  # No flip: mirrored digits are not digits.
     c.optim = dict(name="adamw", lr=1e-3, weight_decay=0.05)

@@ -183,9 +183,20 @@ def test_what_fused_attention_keeps_is_stored():
 
 
 @pytest.mark.parametrize(
-    ("platform", "fsdp", "asked", "unroll"),
-    [("cpu", 1, None, 1), ("gpu", 1, None, 2), ("gpu", 8, None, 1), ("gpu", 1, 1, 1)],
+    ("platform", "devices", "fsdp", "changes", "unroll"),
+    [
+        ("gpu", 1, 1, {}, 2),
+        ("gpu", 8, 1, {}, 2),
+        ("gpu", 8, 8, {}, 1),
+        ("gpu", 1, 1, {"unroll": 1}, 1),
+        ("tpu", 1, 1, {}, 1),
+        ("cpu", 1, 1, {}, 2),
+        ("cpu", 8, 1, {}, 1),
+        ("cpu", 1, 1, {"remat": "full"}, 1),
+        ("cpu", 1, 1, {"patch": 1}, 1),  # Scores of 16 Mi tokens.
+    ],
 )
-def test_all_blocks_are_one_iteration_on_gpus_that_gather_nothing(platform, fsdp, asked, unroll):
-    config = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, unroll=asked))
-    assert unrolled(config, platform, fsdp).model.unroll == unroll
+def test_all_blocks_are_one_iteration_where_that_is_faster_and_fits(platform, devices, fsdp, changes, unroll):
+    config = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, **changes))
+    config = dataclasses.replace(config, image_size=4096) if "patch" in changes else config
+    assert unrolled(config, platform, devices, fsdp).model.unroll == unroll

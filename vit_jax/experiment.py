@@ -58,7 +58,7 @@ def build_experiment(config: Config, mesh: Mesh, num_classes: int, examples: int
             task needs labels and the data has none.
     """
     _check_parts(config, mesh)
-    config = unrolled(config, mesh.devices.flat[0].platform, mesh.shape["fsdp"])
+    config = unrolled(config, mesh.devices.flat[0].platform, mesh.size, mesh.shape["fsdp"])
     task = build_task(config, num_classes)
     if task.columns and not num_classes:
         raise InputError(
@@ -113,16 +113,26 @@ def batch_shapes(config: Config, mesh: Mesh, task: Task) -> dict[str, jax.ShapeD
     }
 
 
-def unrolled(config: Config, platform: str, fsdp: int) -> Config:
+# On a CPU, blocks are unrolled while the attention weights of all of them take no more memory than this, in bytes.
+UNROLLED = 2**30
+
+
+def unrolled(config: Config, platform: str, devices: int, fsdp: int) -> Config:
     """Return the config with `model.unroll` set, if it is None.
 
-    Between the iterations of a loop, a GPU copies what is kept for the backward pass; with a single iteration it
-    doesn't. With `fsdp`, however, blocks must run one after the other, or all are gathered at once.
+    Between the iterations of a loop, GPUs and CPUs copy what is kept for the backward pass; with a single iteration
+    they don't. With `fsdp`, however, blocks must run one after the other, or all are gathered at once. And on a CPU,
+    XLA keeps what was to be recomputed in a single iteration. Several CPU devices stand for others that are not here.
     """
-    depth = resolve(config.model).depth
-    if config.model.unroll is not None or depth is None:
+    model = resolve(config.model)
+    if config.model.unroll is not None or model.depth is None:
         return config
-    unroll = depth if platform in ("gpu", "cuda", "rocm") and fsdp == 1 else 1
+    if platform == "cpu":
+        weights = 4 * config.batch * model.num_heads * (math.prod(config.height_width()) // model.patch**2) ** 2
+        at_once = devices == 1 and model.remat == "none" and model.depth * weights <= UNROLLED
+    else:
+        at_once = platform in ("gpu", "cuda", "rocm") and fsdp == 1
+    unroll = model.depth if at_once else 1
     return dataclasses.replace(config, model=dataclasses.replace(config.model, unroll=unroll))
 
 

@@ -15,9 +15,9 @@ from ml_collections import ConfigDict
 from vit_jax.config import parse_arg
 
 SMALL = {
-    "48/4": dict(width=48, depth=3, mlp_dim=192, num_heads=3, unroll=3, pool="gap"),
-    "64/4": dict(width=64, depth=4, mlp_dim=256, num_heads=2, unroll=4, pool="gap"),
-    "nano/4": dict(width=96, depth=6, mlp_dim=384, num_heads=3, unroll=6, pool="gap"),
+    "48/4": dict(width=48, depth=3, mlp_dim=192, num_heads=3, pool="gap"),
+    "64/4": dict(width=64, depth=4, mlp_dim=256, num_heads=2, pool="gap"),
+    "nano/4": dict(width=96, depth=6, mlp_dim=384, num_heads=3, pool="gap"),
 }
 MODELS = {
     "laptop": {name: dict(name="custom/4", **size) for name, size in SMALL.items()}

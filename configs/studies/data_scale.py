@@ -18,11 +18,11 @@ SMALL = dict(pool="gap", position="learned")
 MODELS = {
     # By width/patch, and with as many convolutions as the R says. All have an 8x8 grid of tokens or positions.
     "laptop": {
-        "48/4": dict(name="custom/4", width=48, depth=3, mlp_dim=192, num_heads=3, unroll=3, **SMALL),
-        "64/4": dict(name="custom/4", width=64, depth=4, mlp_dim=256, num_heads=2, unroll=4, **SMALL),
+        "48/4": dict(name="custom/4", width=48, depth=3, mlp_dim=192, num_heads=3, **SMALL),
+        "64/4": dict(name="custom/4", width=64, depth=4, mlp_dim=256, num_heads=2, **SMALL),
         "R5+64/4": dict(
             **dict(name="R5+custom/4", resnet=(1,), resnet_width=32),
-            **dict(width=64, depth=4, mlp_dim=256, num_heads=2, unroll=4, **SMALL),
+            **dict(width=64, depth=4, mlp_dim=256, num_heads=2, **SMALL),
         ),
         "BiT-R8x1": dict(name="BiT-custom", resnet=(1, 1), resnet_width=64),
     },

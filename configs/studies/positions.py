@@ -35,7 +35,7 @@ def get_config(arg=None):
     c.seed, c.log_every, c.eval_every, c.save_every = 0, "2%", "25%", "25%"
     if arg.scale == "laptop":
         c.batch, c.image_size, c.total, c.warmup = 64, 32, "1_600st", "5%"
-        c.model = dict(name="custom/4", width=48, depth=3, mlp_dim=192, num_heads=3, pool="gap", unroll=3)
+        c.model = dict(name="custom/4", width=48, depth=3, mlp_dim=192, num_heads=3, pool="gap")
         c.data = dict(name="folder", train="train[:90%]", val="train[90%:]", test="test", threads=2)
         c.data.crop_fraction = 1.0
         c.augment = dict(flip=True, shift=2)

@@ -36,7 +36,7 @@ def get_config(arg=None):
     c.total = TUNED[arg.scale]["total"]
     if arg.scale == "laptop":
         c.batch, c.image_size = 64, 32
-        c.model = dict(name="custom/4", width=48, depth=3, mlp_dim=192, num_heads=3, pool="gap", unroll=3)
+        c.model = dict(name="custom/4", width=48, depth=3, mlp_dim=192, num_heads=3, pool="gap")
         c.data = dict(name="folder", train="train[:90%]", val="train[90%:]", test="test", threads=2)
         c.augment = dict(flip=True, shift=2)
         c.optim = dict(name="adamw", lr=3e-4, weight_decay=0.05)

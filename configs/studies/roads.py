@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from vit_jax.config import parse_arg
 
-SIZE = dict(width=48, depth=4, mlp_dim=192, num_heads=3, pool="gap", unroll=4)
+SIZE = dict(width=48, depth=4, mlp_dim=192, num_heads=3, pool="gap")
 PATTERNS = ("full", "axial", "local:3", "strided:16")
 ROADS = {pattern: dict(name="custom/2", attention_pattern=pattern, **SIZE) for pattern in PATTERNS} | {
     # As many parameters as the others. Its second map has 8 x 8 tokens of twice the width.

@@ -64,7 +64,8 @@ class Model(Section):
             linear layers and attention ("none"; fastest), or everything in a block ("full"; least memory). Affects
             memory and speed; results differ only by rounding.
         unroll: number of blocks per iteration of the scan over depth; None: all when training on GPUs without `fsdp`,
-            else 1. Affects speed, memory and compile time; results differ only by rounding.
+            or on one CPU if they fit into memory, else 1. Affects speed, memory and compile time; results differ only
+            by rounding.
     """
 
     where: ClassVar[str] = "model"

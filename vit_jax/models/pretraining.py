@@ -38,7 +38,7 @@ class MaskedAutoencoder(nnx.Module):
                 f"decoder_heads={heads}"
             )
         sizes = dict(width=width, depth=settings.decoder_depth, num_heads=heads, mlp_dim=4 * width)
-        self.config = dataclasses.replace(config, **sizes, drop_path=0.0, dropout=0.0, unroll=None)
+        self.config = dataclasses.replace(config, **sizes, drop_path=0.0, dropout=0.0)
         self.project = nnx.Linear(config.width, width, dtype=dtype, rngs=rngs)
         self.token = _token(width, rngs)
         self.blocks = make_blocks(self.config, dtype=dtype, rngs=rngs)
