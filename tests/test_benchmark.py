@@ -66,11 +66,14 @@ def test_instructions_are_limited_for_us_and_for_a_peer(monkeypatch):
         monkeypatch.setenv(name, "")  # So that they are what they were afterwards.
     monkeypatch.setenv("XLA_FLAGS", "--xla_one")
     report.limit_isa("avx2")
-    assert os.environ["XLA_FLAGS"] == "--xla_one --xla_cpu_max_isa=AVX2"
+    fewer = "--xla_cpu_max_isa=AVX2 --xla_cpu_experimental_ynn_fusion_type=invalid"
+    assert os.environ["XLA_FLAGS"] == f"--xla_one {fewer}"
     assert os.environ["ATEN_CPU_CAPABILITY"] == "avx2"
     assert report.describe_machine().count(", avx2)") == 1
     monkeypatch.setenv("XLA_FLAGS", "")
     assert ", avx512)" in report.describe_machine()
+    report.limit_isa("avx512")
+    assert os.environ["XLA_FLAGS"] == " --xla_cpu_max_isa=AVX512"
     monkeypatch.setattr(report, "cpu_isas", lambda: ["avx2"])
     with pytest.raises(InputError, match="--isa=avx512: this CPU has avx2"):
         report.limit_isa("avx512")

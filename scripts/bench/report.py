@@ -68,7 +68,11 @@ def limit_isa(isa: str) -> None:
     """
     if isa not in cpu_isas():
         raise InputError(f"--isa={isa}: this CPU has {', '.join(cpu_isas()) or 'neither'}")
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_max_isa={isa.upper()}"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_max_isa={isa.upper()}"
+    if isa != cpu_isas()[-1]:
+        # YNNPACK, which computes XLA's matrix products, takes all that the CPU has; oneDNN in its place does not.
+        flags += " --xla_cpu_experimental_ynn_fusion_type=invalid"
+    os.environ["XLA_FLAGS"] = flags
     os.environ |= {"ATEN_CPU_CAPABILITY": isa, "ONEDNN_MAX_CPU_ISA": ISAS[isa], "MKL_ENABLE_INSTRUCTIONS": isa.upper()}
 
 
