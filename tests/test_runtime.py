@@ -29,8 +29,9 @@ def test_the_memory_of_one_step_is_kept_for_the_next():
     def faults(how):
         command = [sys.executable, "-c", FAULTS, how]
         # Huge pages, which scripts/test asks for, would have 500 times fewer faults.
-        environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+        environment = {name: value for name, value in os.environ.items() if name not in ("GLIBC_TUNABLES", "XLA_FLAGS")}
         return int(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
 
-    assert faults("given back") > 10_000
-    assert faults("kept") < 1000
+    given_back, kept = faults("given back"), faults("kept")
+    assert given_back > 16_000
+    assert kept < given_back / 4, (given_back, kept)  # Other threads still give back what little they need.
