@@ -6,7 +6,7 @@ python scripts/sweep.py configs/studies/labels.py:runs=studies/pretrained --work
     --config.data.path=DIR
 python scripts/figures.py labels studies/labels/results.csv --out=labels.png
 
-`runs` are those of the first sweep, one for each task; all fine-tuning is the same. Not measured yet:
+`runs` are those of the first sweep, one for each task; all fine-tuning is the same. Measured, of one seed:
 docs/studies/labels.md.
 """
 
