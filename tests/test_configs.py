@@ -32,6 +32,9 @@ CASES = [
     ("digits:epochs=2", "digits", 64, 45, 3, 1e-3, 5e-5),
     ("cifar10", "cifar", 256, 39_063, 1954, 1e-3, 5e-5),
     ("cifar10:model=nano/4,epochs=10", "cifar", 64, 7813, 391, 1e-3, 5e-5),
+    # Hassani et al. (2021): the script of their repository's `examples`.
+    ("compact", "cifar", 128, 78_125, 1954, 5e-4, 1.5e-5),
+    ("compact:model=ViT-Lite-7/4", "cifar", 64, 156_250, 7813, 5e-4, 1.5e-5),
     ("multi_label", "cifar", 64, 78_125, 3907, 1e-3, 5e-5),
     # Beyer et al. (2022): "wd" 1e-4, which their code multiplies by the schedule, not by the peak.
     ("imagenet1k", "imagenet99", 1024, 111_477, 10_000, 1e-3, 1e-4),

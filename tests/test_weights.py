@@ -123,7 +123,7 @@ def test_a_representation_layer_goes_with_its_head():
         ("vit_token", {"gelu": "fast"}, r"gelu='fast': choose one of tanh, exact"),
         ("vit_token", {"grid": (2, 9)}, r"grid=\(2, 9\): the file has 16 positions"),
         ("vit_token", {"image_size": 90}, r"90x90 is not divisible by the patch size 16"),
-        ("hybrid_stages", {"patch": 16}, r"patch size of a hybrid, 'custom/8', can't be changed"),
+        ("hybrid_stages", {"patch": 16}, r"patch=16: convolutions make the patches of 'custom/8'; leave it out"),
         ("bit", {"patch": 16}, r"is a ResNet, which has no patches"),
         ("bit", {"name": "B/16"}, r"does not hold a model of the kind of 'B/16'"),
         ("vit_token", {"patch": 0}, r"patch=0: must be at least 1"),

@@ -110,7 +110,8 @@ def timm_fields(config: Config) -> dict[str, Any]:
         InputError: it is no such model.
     """
     model = resolve(config.model)
-    if kind_of(model.name) != "ViT" or model.resnet is not None or model.attention_pattern != "full":
+    plain = kind_of(model.name) == "ViT" and model.resnet is None and model.tokenizer is None
+    if not plain or model.attention_pattern != "full" or model.pool == "seq":
         raise InputError(f"--vs=timm: {model.name!r} can't be compared, only ViTs with full attention on patches")
     return {
         "img_size": config.height_width(),
@@ -118,6 +119,7 @@ def timm_fields(config: Config) -> dict[str, Any]:
         "embed_dim": model.width,
         "depth": model.depth,
         "num_heads": model.num_heads,
+        "qkv_bias": model.qkv_bias,
         "mlp_ratio": model.mlp_dim / model.width,
         "class_token": model.class_token,
         "global_pool": {"gap": "avg"}.get(model.pool, model.pool),

@@ -33,7 +33,7 @@ RULES = (
 )
 
 # The parameters that the model uses only after casting them to the compute dtype.
-ROUNDED = r"(attn|mlp)/.*/kernel|embedding/kernel|pre_logits/kernel"
+ROUNDED = r"(attn|mlp)/.*/kernel|embedding/(conv\d+/)?kernel|pre_logits/kernel"
 
 
 def make_mesh(shape: MeshShape, devices: list[jax.Device] | None = None) -> Mesh:

@@ -87,6 +87,7 @@ class Augment(Section):
     Attributes:
         flip: mirror left to right with probability 1/2.
         shift: shift by up to this many pixels in each direction, repeating the edge pixels.
+        autoaugment: the policy that Cubuk et al. (2019) found for CIFAR-10.
         randaugment: (layers, magnitude) of Cubuk et al. (2020), such as (2, 9); 0 layers turns it off.
         color_jitter: largest relative change of brightness, contrast and saturation; 0 turns it off.
         erasing: probability of erasing a rectangle of a picture (Zhong et al., 2020); 0 turns it off.
@@ -99,6 +100,7 @@ class Augment(Section):
 
     flip: bool = False
     shift: Annotated[int, Range("[0, inf)")] = 0
+    autoaugment: bool = False
     randaugment: tuple[Annotated[int, Range("[0, 100]")], Annotated[float, Range("[0, 10]")]] = (0, 0.0)
     color_jitter: Fraction = 0.0
     erasing: Fraction = 0.0

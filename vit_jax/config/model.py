@@ -18,8 +18,8 @@ class Model(Section):
     """A Vision Transformer, hybrid, ResNet or Swin, chosen by name; a size that is None comes from the table of sizes.
 
     Attributes:
-        name: size/patch, such as "S/16"; "R50+B/16" is a hybrid, "BiT-R50x1" a ResNet, "Swin-T" a Swin;
-            "custom/16" has no sizes.
+        name: size/patch, such as "S/16"; "R50+B/16" is a hybrid, "BiT-R50x1" a ResNet, "Swin-T" a Swin,
+            "CCT-2/3x2" a compact transformer with 2 blocks after 2 convolutions of 3x3; "custom/16" has no sizes.
         patch: side of the square that one token covers, in pixels of the picture.
         width, depth, num_heads, mlp_dim: token width, number of blocks, heads per block, and hidden width of the MLP;
             None: from the table of sizes.
@@ -30,8 +30,11 @@ class Model(Section):
         resnet_width: channels of the ResNet's root: 64 times the width factor.
         resnet_style: whose small constants a ResNet computes with, epsilons and padding: the originals' ("google") or
             those of PyTorch Image Models ("timm"). Outputs differ in the fourth digit or so.
+        tokenizer: side and number of the convolutions that make the tokens of a compact transformer (Hassani et al.,
+            2021), each with ReLU and a max-pooling that halves the map; None: patches are projected linearly.
         pool: what the head reads: the class token ("token"), the mean over the patches ("gap"), multi-head attention
-            pooling over the patches ("map"; Zhai et al., 2022), or every token separately ("none").
+            pooling over the patches ("map"; Zhai et al., 2022), their mean weighted by the softmax of a learned linear
+            function ("seq"; Hassani et al., 2021; always that of "CCT"), or every token separately ("none").
         pool_norm: whether the last norm comes before or after pooling ("after" is timm's `fc_norm`).
         class_token: whether there is a class token; None: only if the head reads it.
         registers: number of extra tokens that attend and are attended to, but are not read (Darcet et al., 2024).
@@ -45,6 +48,7 @@ class Model(Section):
         gelu: the tanh approximation, as in JAX code bases, or the exact function, as in PyTorch.
         norm_eps: added to the variance in every LayerNorm.
         layer_scale: initial factor of each residual branch, learned per channel (Touvron et al., 2021); None: none.
+        qkv_bias: whether queries, keys and values have a bias; None: unless the name is a "ViT-Lite" or "CCT".
         qk_norm: normalize queries and keys (Dehghani et al., 2023).
         dropout: rate after the position embedding and in every MLP and attention output.
         drop_path: rate of stochastic depth at the last block; it grows linearly from 0 at the first.
@@ -81,7 +85,8 @@ class Model(Section):
     resnet: tuple[Count, ...] | None = None
     resnet_width: Count | None = None
     resnet_style: Literal["google", "timm"] = "google"
-    pool: Literal["token", "gap", "map", "none"] = "token"
+    tokenizer: tuple[Count, Count] | None = None
+    pool: Literal["token", "gap", "map", "seq", "none"] = "token"
     pool_norm: Literal["before", "after"] = "before"
     class_token: bool | None = None
     registers: Annotated[int, Range("[0, inf)")] = 0
@@ -93,6 +98,7 @@ class Model(Section):
     gelu: Literal["tanh", "exact"] = "tanh"
     norm_eps: Positive = 1e-6
     layer_scale: NonNegative | None = None
+    qkv_bias: bool | None = None
     qk_norm: bool = False
     dropout: Rate = 0.0
     drop_path: Rate = 0.0

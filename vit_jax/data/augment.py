@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from vit_jax.config import Augment
+from vit_jax.data.autoaugment import autoaugment
 from vit_jax.data.randaugment import brightness, contrast, randaugment, saturation
 
 Images = Float[Array, "batch height width channels"]
@@ -97,15 +98,18 @@ def color_jitter(key: Key[Array, ""], images: Images, strength: float) -> Images
 
 
 def augment(key: Key[Array, ""], images: Images, targets: Targets, config: Augment) -> tuple[Images, Targets]:
-    """Apply the configured augmentations: flip, shift, RandAugment, color jitter, erasing, then mixup or cutmix.
+    """Apply the configured augmentations, in this order.
 
-    With both mixup and cutmix, each batch uses either with probability 1/2 (Touvron et al., 2021).
+    They are flip, shift, AutoAugment, RandAugment, color jitter, erasing, then mixup or cutmix. With both of the last,
+    each batch uses either with probability 1/2 (Touvron et al., 2021).
     """
     keys = jax.random.split(key, 8)
     if config.flip:
         images = flip(keys[0], images)
     if config.shift:
         images = shift(keys[1], images, config.shift)
+    if config.autoaugment:
+        images = autoaugment(jax.random.fold_in(keys[3], 1), images)
     if config.randaugment[0]:
         images = randaugment(keys[3], images, *config.randaugment)
     if config.color_jitter:

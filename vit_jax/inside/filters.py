@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from vit_jax.models import Backbone, BiT
+from vit_jax.models import Backbone, BiT, ViT
 
 
 class Components(NamedTuple):
@@ -21,10 +21,12 @@ class Components(NamedTuple):
 
 
 def first_kernel(model: Backbone) -> tuple[str, Float[np.ndarray, "rows columns channels filters"]]:
-    """Return what meets the pixels, in words, and its kernel: the patch embedding, or the root of a ResNet.
+    """Return what meets the pixels, in words, and its kernel: the patch embedding, first convolution or ResNet's root.
 
     The kernel of a root has mean 0 and variance 1 over each filter, as it is applied.
     """
+    if isinstance(model, ViT) and model.config.tokenizer is not None:
+        return "first convolution", np.asarray(model.embedding.conv1.kernel[...], np.float64)
     if model.config.resnet is None:
         return "patch embedding", np.asarray(model.embedding.kernel[...], np.float64)
     resnet = model.resnet if isinstance(model, BiT) else model.embedding.resnet

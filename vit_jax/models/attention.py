@@ -148,7 +148,8 @@ class Attention(nnx.Module):
         xavier = nnx.initializers.xavier_uniform()
 
         def project() -> nnx.LinearGeneral:
-            return nnx.LinearGeneral(width, heads, kernel_init=xavier, dtype=dtype, rngs=rngs)
+            init = dict(kernel_init=xavier, use_bias=config.qkv_bias)
+            return nnx.LinearGeneral(width, heads, **init, dtype=dtype, rngs=rngs)
 
         def norm() -> nnx.LayerNorm | None:
             return nnx.LayerNorm(heads[1], epsilon=config.norm_eps, dtype=dtype, rngs=rngs) if qk_norm else None

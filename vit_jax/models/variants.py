@@ -28,6 +28,17 @@ SIZES = {
     "G": Size(1664, 48, 8192, 16),
 }
 
+# Compact transformers by their number of blocks (Hassani et al., 2021): "ViT-Lite-7/4" projects patches, and
+# "CCT-7/3x1" has a convolutional tokenizer. A CCT pools by "seq"; neither has a bias for queries, keys and values.
+COMPACT = {
+    2: Size(128, 2, 128, 2),
+    4: Size(128, 4, 128, 2),
+    6: Size(256, 6, 512, 4),
+    7: Size(256, 7, 512, 4),
+    14: Size(384, 14, 1152, 6),
+}
+SIZES |= {f"{family}-{depth}": size for family in ("ViT-Lite", "CCT") for depth, size in COMPACT.items()}
+
 # Units in each stage of a hybrid's ResNet, by name and patch: "R" is the root alone (Steiner et al., 2022).
 HYBRIDS = {("R26", 32): (2, 2, 2, 2), ("R50", 16): (3, 4, 9), ("R50", 32): (3, 4, 6, 3)}
 
@@ -45,6 +56,7 @@ SWIN = {
 # The names that papers report; any other size / patch works too.
 NAMES = (
     *("Ti/16", "S/32", "S/16", "B/32", "B/16", "B/8", "L/32", "L/16", "H/14", "g/14", "G/14"),
+    *("ViT-Lite-7/4", "CCT-2/3x2", "CCT-7/3x1"),
     *("R+Ti/16", "R26+S/32", "R26+B/32", "R50+B/16", "R50+L/32"),
     *("BiT-R50x1", "BiT-R50x3", "BiT-R101x1", "BiT-R101x3", "BiT-R152x2", "BiT-R152x4"),
     *("Swin-T", "Swin-S", "Swin-B", "Swin-L"),
@@ -79,6 +91,11 @@ def reduction(config: Model) -> int:
     return 1 if config.resnet is None else 4 * 2 ** max(len(config.resnet) - 1, 0)
 
 
+def conv_stride(side: int) -> int:
+    """Return the stride of a tokenizer's convolutions of this side, as Hassani et al. (2021) chose it."""
+    return max(1, side // 2 - 1)
+
+
 def name_of(config: Model) -> str:
     """Return the name under which the sizes of a resolved config are known, or "custom/16", "BiT-custom" or such."""
     if config.patch is None:
@@ -89,8 +106,10 @@ def name_of(config: Model) -> str:
     else:
         stems = [""] if config.resnet is None else ["R+", "R26+", "R50+"]
         names = [f"{stem}{size}/{config.patch // (2 if stem == 'R+' else 1)}" for stem in stems for size in SIZES]
+        if config.tokenizer is not None:
+            names = [f"CCT-{depth}/{config.tokenizer[0]}x{config.tokenizer[1]}" for depth in COMPACT]
         custom = f"custom/{config.patch}"
-    keys = ("patch", "width", "depth", "mlp_dim", "num_heads", "resnet", "resnet_width", "swin")
+    keys = ("patch", "width", "depth", "mlp_dim", "num_heads", "resnet", "resnet_width", "tokenizer", "swin")
     for name in names:
         try:
             same = resolve(Model(name=name))
@@ -102,14 +121,7 @@ def name_of(config: Model) -> str:
 
 
 def _resolve_vit(config: Model) -> Model:
-    match = re.fullmatch(r"(?:(R\d*)\+)?(\w+)/(\d+)", config.name)
-    if not match or match[2] not in (*SIZES, "custom") or int(match[3]) < 1:
-        raise InputError(
-            f"model {config.name!r} is unknown: a name is SIZE/PATCH with a size of {', '.join(SIZES)}; "
-            + nearest(config.name, NAMES)
-        )
-    # The published R+Ti/16 cuts 8x8 patches from a map of stride 4, so that a token covers 32 pixels.
-    stem, size, patch = match[1], match[2], config.patch or int(match[3]) * (2 if match[1] == "R" else 1)
+    stem, size, patch, tokenizer = _parse(config)
     stages = config.resnet
     if stages is None and stem is not None:
         stages = () if stem == "R" else HYBRIDS.get((stem, patch))
@@ -118,7 +130,9 @@ def _resolve_vit(config: Model) -> Model:
                 f"model {config.name!r}: {stem} has no stages for patch {patch}; set model.resnet=(units, ...), or "
                 + nearest(config.name, [name for name in NAMES if "+" in name])
             )
+    compact = size.startswith(("ViT-Lite-", "CCT-"))
     table = {"patch": patch, "resnet": stages, "resnet_width": None if stages is None else 64}
+    table |= {"tokenizer": tokenizer, "qkv_bias": not compact}
     table |= SIZES[size]._asdict() if size in SIZES else dict.fromkeys(Size._fields)
     filled = {key: value if getattr(config, key) is None else getattr(config, key) for key, value in table.items()}
     for key in ("patch", *Size._fields):
@@ -126,8 +140,11 @@ def _resolve_vit(config: Model) -> Model:
             raise InputError(f"model.{key} must be set for {config.name!r}, which has no sizes of its own")
     if filled["width"] % filled["num_heads"]:
         raise InputError(f"model.num_heads={filled['num_heads']} does not divide model.width={filled['width']}")
-    class_token = config.pool == "token" if config.class_token is None else config.class_token
-    config = dataclasses.replace(config, **filled, class_token=class_token)
+    pool = "seq" if size.startswith("CCT-") else config.pool
+    class_token = pool == "token" if config.class_token is None else config.class_token
+    config = dataclasses.replace(config, **filled, pool=pool, class_token=class_token)
+    if config.tokenizer is not None:
+        _check_tokenizer(config)
     if config.resnet is not None:
         _check_resnet(config)
         if config.patch % reduction(config):
@@ -136,6 +153,38 @@ def _resolve_vit(config: Model) -> Model:
                 f"the stride of a ResNet with stages {config.resnet}"
             )
     return config
+
+
+def _parse(config: Model) -> tuple[str | None, str, int, tuple[int, int] | None]:
+    """Return what the name of a ViT says: its ResNet or None, its size, the patch, the tokenizer or None."""
+    match = re.fullmatch(r"(?:(R\d*)\+)?([\w-]+)/([1-9]\d*)(?:x([1-9]\d*))?", config.name)
+    if not match or match[2] not in (*SIZES, "custom") or match[2].startswith("CCT-") != bool(match[4]):
+        sizes = ", ".join(size for size in SIZES if not size.startswith("CCT-"))
+        raise InputError(
+            f"model {config.name!r} is unknown: a name is SIZE/PATCH with a size of {sizes}, or as CCT-7/3x1; "
+            + nearest(config.name, NAMES)
+        )
+    stem, size, number = match[1], match[2], int(match[3])
+    if match[4]:
+        tokenizer = config.tokenizer or (number, int(match[4]))
+        return stem, size, config.patch or _tokenizer_patch(tokenizer), tokenizer
+    # The published R+Ti/16 cuts 8x8 patches from a map of stride 4, so that a token covers 32 pixels.
+    return stem, size, config.patch or number * (2 if stem == "R" else 1), config.tokenizer
+
+
+def _tokenizer_patch(tokenizer: tuple[int, int]) -> int:
+    side, layers = tokenizer
+    return (2 * conv_stride(side)) ** layers
+
+
+def _check_tokenizer(config: Model) -> None:
+    side, layers = config.tokenizer
+    if side < 3 or side % 2 == 0:
+        raise InputError(f"model.tokenizer={config.tokenizer}: the convolutions' side must be odd and at least 3")
+    if config.resnet is not None:
+        raise InputError("model.tokenizer: a hybrid has a ResNet in its place; leave one of them out")
+    if config.patch != (patch := _tokenizer_patch(config.tokenizer)):
+        raise InputError(f"model.patch={config.patch}: {layers} convolutions of side {side} make patches of {patch}")
 
 
 def _check_resnet(config: Model) -> None:
@@ -171,12 +220,12 @@ def _resolve_swin(config: Model) -> Model:
     if filled["width"] % filled["num_heads"]:
         raise InputError(f"model.num_heads={filled['num_heads']} does not divide model.width={filled['width']}")
     mlp_dim = config.mlp_dim or 4 * filled["width"]
-    return dataclasses.replace(config, **filled, mlp_dim=mlp_dim, pool="gap", class_token=False)
+    return dataclasses.replace(config, **filled, mlp_dim=mlp_dim, pool="gap", class_token=False, qkv_bias=True)
 
 
 def _refuse_others(config: Model, fields: tuple[str, ...], what: str) -> None:
     """Raise an `InputError` if any other field is set; those of a resolved config are as good as unset."""
-    resolved = {"pool": "gap", "class_token": False} if what == "a Swin" else {}
+    resolved = {"pool": "gap", "class_token": False, "qkv_bias": True} if what == "a Swin" else {}
     for field in dataclasses.fields(Model):
         value = getattr(config, field.name)
         if field.name not in fields and value not in (field.default, resolved.get(field.name, field.default)):

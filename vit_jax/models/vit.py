@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 from vit_jax.config import Model, Preprocessing
 from vit_jax.errors import InputError
 from vit_jax.models.activations import attention_weights, check_names
+from vit_jax.models.compact import ConvTokenizer, SequencePool
 from vit_jax.models.layers import (
     AttentionPool,
     PatchEmbedding,
@@ -66,17 +67,20 @@ class ViT(nnx.Module):
         def norm(here: bool) -> nnx.LayerNorm | None:
             return nnx.LayerNorm(width, epsilon=config.norm_eps, dtype=dtype, rngs=rngs) if here else None
 
-        if config.resnet is None:
-            self.embedding = PatchEmbedding(config.patch, channels, width, dtype=dtype, rngs=rngs)
-        else:
+        if config.resnet is not None:
             self.embedding = ResNetEmbedding(config, channels, dtype=dtype, rngs=rngs)
+        elif config.tokenizer is not None:
+            self.embedding = ConvTokenizer(config, channels, dtype=dtype, rngs=rngs)
+        else:
+            self.embedding = PatchEmbedding(config.patch, channels, width, dtype=dtype, rngs=rngs)
         self.cls = nnx.Param(jnp.zeros((1, width))) if config.class_token else None
         init = nnx.initializers.normal(0.02)
         self.registers = nnx.Param(init(rngs.params(), (config.registers, width))) if config.registers else None
         self.position = make_position(config, grid, rngs=rngs)
         self.blocks = make_blocks(config, dtype=dtype, rngs=rngs)
         self.norm = norm(config.pool_norm == "before")
-        self.pool = AttentionPool(config, dtype=dtype, rngs=rngs) if config.pool == "map" else None
+        make_pool = {"map": AttentionPool, "seq": SequencePool}.get(config.pool)
+        self.pool = make_pool(config, dtype=dtype, rngs=rngs) if make_pool else None
         self.pool_norm = norm(config.pool_norm == "after")
         features = config.representation or width
         self.pre_logits = nnx.Linear(width, features, dtype=dtype, rngs=rngs) if config.representation else None
@@ -199,13 +203,13 @@ class ViT(nnx.Module):
         """Make this, in place, the model of another picture size, and patch size by FlexiViT's resize.
 
         Raises:
-            InputError: the patch does not divide the picture, or the model is a hybrid and the patch is to change.
+            InputError: the patch does not divide the picture, or is to change and isn't projected linearly.
         """
         if patch is not None and patch != self.config.patch:
             if patch < 1:
                 raise InputError(f"patch={patch}: must be at least 1")
-            if self.config.resnet is not None:
-                raise InputError(f"patch={patch}: the patch size of a hybrid, {self.config.name!r}, can't be changed")
+            if (self.config.resnet, self.config.tokenizer) != (None, None):
+                raise InputError(f"patch={patch}: convolutions make the patches of {self.config.name!r}; leave it out")
             self.embedding.kernel = nnx.Param(resize_patch(self.embedding.kernel[...], patch))
             name = f"{self.config.name.split('/')[0]}/{patch}"
             self.config = dataclasses.replace(self.config, patch=patch, name=name)
@@ -257,6 +261,7 @@ class ViT(nnx.Module):
             "token": lambda: tokens[:, 0],
             "gap": lambda: tokens[:, prefix:].mean(axis=1),
             "map": lambda: self.pool(tokens[:, prefix:]),
+            "seq": lambda: self.pool(tokens[:, prefix:]),
             "none": lambda: tokens,
         }[self.config.pool]()
         if self.pool_norm is not None:

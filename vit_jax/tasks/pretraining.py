@@ -50,7 +50,7 @@ class Pretraining(Task):
         for key, value in labelled.items():
             if value:
                 raise InputError(f"config.{key}={value!r}: task {config.task!r} reads no labels; leave it out")
-        if kind_of(model.name) != "ViT" or model.resnet is not None:
+        if kind_of(model.name) != "ViT" or model.resnet is not None or model.tokenizer is not None:
             raise InputError(f"config.task={config.task!r} needs a pure ViT, not {model.name!r}")
         if math.prod(config.height_width()) < 2 * model.patch**2:
             raise InputError(

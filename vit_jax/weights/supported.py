@@ -13,6 +13,7 @@ from vit_jax.models.position import num_prefix
 WORDS = {
     "resnet": "a hybrid's ResNet",
     "resnet_style": "the ResNet's epsilons and padding",
+    "tokenizer": "a convolutional tokenizer",
     "pool": "the head's pooling",
     "pool_norm": "a norm after pooling",
     "unread_class": "a class token that the head doesn't read",
@@ -24,6 +25,7 @@ WORDS = {
     "gelu": "the GELU",
     "norm_eps": "the norms' epsilon",
     "layer_scale": "LayerScale",
+    "qkv_bias": "queries, keys and values without bias",
     "qk_norm": "QK norm",
     "attention_pattern": "attention to some of the patches",
 }
@@ -34,6 +36,7 @@ ANY = object()  # in a table of what a format holds: any value
 PLAIN = {
     "resnet": (None,),
     "resnet_style": ANY,
+    "tokenizer": (None,),
     "pool": ("token", "gap"),
     "pool_norm": ("before",),
     "unread_class": (False,),
@@ -45,6 +48,7 @@ PLAIN = {
     "gelu": ("tanh",),
     "norm_eps": (1e-6,),
     "layer_scale": (None,),
+    "qkv_bias": (True,),
     "qk_norm": (False,),
     "attention_pattern": ("full",),
 }

@@ -22,7 +22,7 @@ from vit_jax.weights.supported import ANY, PLAIN, count, grid_of
 SUPPORTED = PLAIN | {
     "resnet": ANY,
     "resnet_style": ("timm", None),
-    "pool": ANY,
+    "pool": ("token", "gap", "map", "none"),
     "pool_norm": ANY,
     "unread_class": ANY,
     "registers": ANY,
