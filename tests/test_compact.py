@@ -83,7 +83,6 @@ def test_queries_keys_and_values_have_no_bias_and_the_output_has():
     names = {name for name in params_of(drawn_model(**TINY)) if "/attn/" in name and name.endswith("bias")}
     assert names == {"blocks/attn/out/bias"}
     assert resolve(Model(name="ViT-Lite-7/4")).qkv_bias is False
-    assert resolve(Model(name="ViT-Lite-7/4", qkv_bias=True)).qkv_bias is True
     assert resolve(Model(name="S/16")).qkv_bias is True
 
 

@@ -48,7 +48,7 @@ class Model(Section):
         gelu: the tanh approximation, as in JAX code bases, or the exact function, as in PyTorch.
         norm_eps: added to the variance in every LayerNorm.
         layer_scale: initial factor of each residual branch, learned per channel (Touvron et al., 2021); None: none.
-        qkv_bias: whether queries, keys and values have a bias; None: unless the name is a "ViT-Lite" or "CCT".
+        qkv_bias: whether queries, keys and values have a bias; those of a "ViT-Lite" or "CCT" never have one.
         qk_norm: normalize queries and keys (Dehghani et al., 2023).
         dropout: rate after the position embedding and in every MLP and attention output.
         drop_path: rate of stochastic depth at the last block; it grows linearly from 0 at the first.
@@ -98,7 +98,7 @@ class Model(Section):
     gelu: Literal["tanh", "exact"] = "tanh"
     norm_eps: Positive = 1e-6
     layer_scale: NonNegative | None = None
-    qkv_bias: bool | None = None
+    qkv_bias: bool = True
     qk_norm: bool = False
     dropout: Rate = 0.0
     drop_path: Rate = 0.0

@@ -130,9 +130,8 @@ def _resolve_vit(config: Model) -> Model:
                 f"model {config.name!r}: {stem} has no stages for patch {patch}; set model.resnet=(units, ...), or "
                 + nearest(config.name, [name for name in NAMES if "+" in name])
             )
-    compact = size.startswith(("ViT-Lite-", "CCT-"))
     table = {"patch": patch, "resnet": stages, "resnet_width": None if stages is None else 64}
-    table |= {"tokenizer": tokenizer, "qkv_bias": not compact}
+    table["tokenizer"] = tokenizer
     table |= SIZES[size]._asdict() if size in SIZES else dict.fromkeys(Size._fields)
     filled = {key: value if getattr(config, key) is None else getattr(config, key) for key, value in table.items()}
     for key in ("patch", *Size._fields):
@@ -142,7 +141,8 @@ def _resolve_vit(config: Model) -> Model:
         raise InputError(f"model.num_heads={filled['num_heads']} does not divide model.width={filled['width']}")
     pool = "seq" if size.startswith("CCT-") else config.pool
     class_token = pool == "token" if config.class_token is None else config.class_token
-    config = dataclasses.replace(config, **filled, pool=pool, class_token=class_token)
+    qkv_bias = config.qkv_bias and not size.startswith(("ViT-Lite-", "CCT-"))
+    config = dataclasses.replace(config, **filled, pool=pool, class_token=class_token, qkv_bias=qkv_bias)
     if config.tokenizer is not None:
         _check_tokenizer(config)
     if config.resnet is not None:
@@ -220,12 +220,12 @@ def _resolve_swin(config: Model) -> Model:
     if filled["width"] % filled["num_heads"]:
         raise InputError(f"model.num_heads={filled['num_heads']} does not divide model.width={filled['width']}")
     mlp_dim = config.mlp_dim or 4 * filled["width"]
-    return dataclasses.replace(config, **filled, mlp_dim=mlp_dim, pool="gap", class_token=False, qkv_bias=True)
+    return dataclasses.replace(config, **filled, mlp_dim=mlp_dim, pool="gap", class_token=False)
 
 
 def _refuse_others(config: Model, fields: tuple[str, ...], what: str) -> None:
     """Raise an `InputError` if any other field is set; those of a resolved config are as good as unset."""
-    resolved = {"pool": "gap", "class_token": False, "qkv_bias": True} if what == "a Swin" else {}
+    resolved = {"pool": "gap", "class_token": False} if what == "a Swin" else {}
     for field in dataclasses.fields(Model):
         value = getattr(config, field.name)
         if field.name not in fields and value not in (field.default, resolved.get(field.name, field.default)):
