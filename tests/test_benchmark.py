@@ -20,14 +20,14 @@ def test_a_figure_for_each_source_and_number_of_threads(tmp_path, capsys):
     out = tmp_path / "figures.json"
     options = ["--threads=1,2", "--seconds=0.1", "--batch=8", "--image_size=16", f"--json={out}"]
     main(["data", "--source=memory", f"--source=files:{tmp_path}", *options])
-    figures = json.loads(out.read_text())
+    figures = json.loads(out.read_text())["rows"]
     assert [(row["source"].split(":")[0], row["threads"]) for row in figures] == [
         ("memory", 1),
         ("memory", 2),
         ("files", 1),
         ("files", 2),
     ]
-    assert all(row["images_per_second"] > 0 and row["images_per_cpu_second"] > 0 for row in figures)
+    assert all(row["images/s"] > 0 and row["images/CPU-s"] > 0 for row in figures)
     assert len(capsys.readouterr().out.splitlines()) == 6
 
 
@@ -98,6 +98,7 @@ def test_what_can_not_be_compared_is_refused():
         (["infer", "--isa=avx1024"], "--isa"),
         (["attention", "--tokens=many"], "--tokens='many'"),
         (["predict", "--pictures=.", "--peer=/none/python"], "--peer=/none/python: no such Python"),
+        (["data", "--peer=/none/python"], "--peer=/none/python: no such Python"),
         (["infer", "--set=dept=1"], "config.model.dept: no such key; did you mean 'depth'"),
     ):
         with pytest.raises(InputError, match=re.escape(message)):

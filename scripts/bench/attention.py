@@ -3,7 +3,6 @@
 import functools
 import math
 import os
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from bench.peer import Peer, check_python
 from bench.report import describe_machine, seconds_of, take_turns, write_report
-from bench.torch_attention import TorchAttention
 
 from vit_jax.config import Model
 from vit_jax.errors import InputError, Parser
@@ -57,8 +56,8 @@ def main(argv: list[str]) -> None:
         lengths = [int(length) for length in args.tokens.split(",")]
     except ValueError as error:
         raise InputError(f"--tokens={args.tokens!r}: must be numbers separated by commas, such as 196,197") from error
-    if args.vs and shutil.which(args.peer) is None:
-        raise InputError(f"--peer={args.peer}: no such Python")
+    if args.vs:
+        check_python(args.peer)
     print(describe_machine(), flush=True)
     write_report([row for tokens in lengths for row in _measure(tokens, args)], args.json, args.markdown)
 
@@ -76,10 +75,12 @@ def _measure(tokens: int, args: Any) -> list[dict[str, Any]]:
         contenders[name] = _passes(attend, tokens, args)
         patterns.append(name)
     if args.vs:
-        peer = TorchAttention(args.peer, tokens, patterns, args)
-        for name, what in peer.runs.items():
+        options = [str(x) for x in (tokens, args.batch, args.heads, args.head_dim)]
+        options += [f"--dtype={args.dtype}", f"--seconds={args.seconds}", *(f"--pattern={each}" for each in patterns)]
+        peer = Peer(args.peer, "torch_peer.py", *options, needs="PyTorch")
+        for name, what in peer.facts.items():
             contenders[name] = tuple(
-                Pass(None, functools.partial(peer.seconds, name, each) if each in what else None)
+                Pass(None, functools.partial(peer.ask, [name, each]) if each in what else None)
                 for each in ("forward", "both")
             )
     seconds = [

@@ -11,13 +11,17 @@ Prints a table, and writes the same figures as JSON to --json. Sources:
 
 import dataclasses
 import json
-import os
+import statistics
 import tarfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
+from bench.peer import Peer, check_python
+from bench.report import describe_machine, write_report
 
 from vit_jax import data
 from vit_jax.cluster.sharding import batch_rows, make_mesh, place_batch
@@ -27,6 +31,9 @@ from vit_jax.data.sources.source import ArraySource, Record, Source
 from vit_jax.errors import InputError, Parser
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
+
+
+Turn = tuple[int, float, float]  # pictures, seconds, CPU seconds
 
 
 class ListSource:
@@ -73,8 +80,8 @@ def open_source(text: str, config: Config) -> Source:
     return ListSource(pictures)
 
 
-def measure(source: Source, config: Config, seconds: float, flipped: bool) -> dict[str, float]:
-    """Return pictures per second and per CPU-second, from the source to the device."""
+def make_reader(source: Source, config: Config, flipped: bool) -> Callable[[float], Turn]:
+    """Return a function that reads from the source to the device for so many seconds."""
     mesh = make_mesh(MeshShape())
     rows = batch_rows(config.batch, mesh)
     on_device = jax.jit(flip if flipped else lambda _, images: images)
@@ -87,15 +94,15 @@ def measure(source: Source, config: Config, seconds: float, flipped: bool) -> di
             batch = place_batch(next(batches), rows, config.batch, mesh)
             jax.block_until_ready(on_device(key, batch["image"]))
 
+    def turn(seconds: float) -> Turn:
+        wall, cpu, number = time.perf_counter(), time.process_time(), 0
+        while time.perf_counter() - wall < seconds:
+            read(1)
+            number += config.batch
+        return number, time.perf_counter() - wall, time.process_time() - cpu
+
     read(2)
-    wall, cpu, number = time.perf_counter(), time.process_time(), 0
-    while time.perf_counter() - wall < seconds:
-        read(1)
-        number += config.batch
-    return {
-        "images_per_second": number / (time.perf_counter() - wall),
-        "images_per_cpu_second": number / (time.process_time() - cpu),
-    }
+    return turn
 
 
 def main(argv: list[str]) -> None:
@@ -106,28 +113,51 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--crop", default="random_resized", choices=["central", "random", "random_resized"])
     parser.add_argument("--threads", default="1,2,4,8", metavar="N,N,...")
-    parser.add_argument("--seconds", type=float, default=5.0, help="for each figure (default: 5)")
+    parser.add_argument("--rounds", type=int, default=1, help="turns; figures are medians (default: 1)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of each turn (default: 5)")
+    parser.add_argument("--peer", metavar="PYTHON", help="compare tar:FILE with tf.data under this Python")
     parser.add_argument("--flip", action="store_true", help="mirror on the device too")
     parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="add the table to a page")
     args = parser.parse_args(argv)
     try:
         threads = [int(number) for number in args.threads.split(",")]
     except ValueError as error:
         raise InputError(f"--threads={args.threads!r}: must be numbers separated by commas, such as 1,2,4") from error
 
-    print(f"{os.cpu_count()} cores, batch {args.batch}, {jax.devices()[0].platform}")
-    print(f"{'source':40} {'threads':>7} {'images/s':>10} {'images/CPU-s':>12}")
-    results = []
+    if args.peer:
+        check_python(args.peer)
+    print(describe_machine(), flush=True)
+    contenders = {}
     for text in args.source or ["memory"]:
         in_memory = text == "memory"
         size, crop = (32, "central") if in_memory else (args.image_size, args.crop)
         config = Config(batch=args.batch, image_size=size, data=Data(name="folder", crop=crop, cache_mb=0))
         source = open_source(text, config)
         for number in threads:
-            config = dataclasses.replace(config, data=dataclasses.replace(config.data, threads=number))
-            figures = measure(source, config, args.seconds, args.flip)
-            results.append({"source": text, "image_size": size, "crop": crop, "threads": number, **figures})
-            speed, per_cpu = figures.values()
-            print(f"{text[-40:]:40} {number:7} {speed:10,.0f} {per_cpu:12,.0f}", flush=True)
-    if args.json:
-        args.json.write_text(json.dumps(results, indent=1) + "\n")
+            threaded = dataclasses.replace(config, data=dataclasses.replace(config.data, threads=number))
+            contenders[text, size, crop, number] = make_reader(source, threaded, args.flip)
+            if args.peer and text.startswith("tar:"):
+                options = [f"--image_size={size}", f"--batch={args.batch}", f"--threads={number}"]
+                peer = Peer(args.peer, "tfdata_peer.py", text.removeprefix("tar:"), *options, needs="TensorFlow")
+                print(json.dumps(peer.facts), flush=True)
+                contenders[f"tf.data {text}", size, "random_resized", number] = peer.ask
+    turns = {facts: [] for facts in contenders}
+    for _ in range(args.rounds):
+        for facts, turn in contenders.items():
+            turns[facts].append(turn(args.seconds))
+    write_report([_row(*facts, each) for facts, each in turns.items()], args.json, args.markdown)
+
+
+def _row(source: str, image_size: int, crop: str, threads: int, turns: list[Turn]) -> dict[str, Any]:
+    per_cpu = [pictures / cpu for pictures, _, cpu in turns]
+    return {
+        "source": source,
+        "image": image_size,
+        "crop": crop,
+        "threads": threads,
+        "images/s": statistics.median(pictures / wall for pictures, wall, _ in turns),
+        "images/CPU-s": statistics.median(per_cpu),
+        "lowest": min(per_cpu),
+        "highest": max(per_cpu),
+    }

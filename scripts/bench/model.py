@@ -1,8 +1,6 @@
 """Pictures per second of a training step or a forward pass on random pictures, optionally compared with timm."""
 
 import json
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -11,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from bench.peer import Peer, check_python
 from bench.report import (
     ISAS,
     describe_machine,
@@ -70,37 +69,19 @@ class Timm:
     """timm's step in its own process, of a VisionTransformer of the same sizes."""
 
     def __init__(self, python: str, what: str, config: Config, compiled: bool):
-        peer = Path(__file__).with_name("timm_peer.py")
         options = [what, json.dumps(timm_fields(config)), f"--batch={config.batch}"]
-        command = [python, str(peer), *options, *(["--compile"] if compiled else [])]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.facts = self._answer()
-        self.first = self.facts["first"]
-        self._number = 1
-
-    def _answer(self) -> Any:
-        line = self._process.stdout.readline()
-        if not line:
-            status = self._process.wait()
-            raise InputError(
-                f"--vs=timm: its process ended with {status}, see above; --peer=PYTHON names a Python that has timm"
-            )
-        return json.loads(line)
-
-    def ask(self, number: int) -> float:
-        """Return the seconds per step over `number` steps."""
-        print(number, file=self._process.stdin, flush=True)
-        return self._answer() / number
+        options += ["--compile"] if compiled else []
+        self._peer = Peer(python, "timm_peer.py", *options, needs="PyTorch and timm")
+        self.first = self._peer.facts["first"]
 
     def measure(self, seconds: float) -> Callable[[], float]:
         """Return a function that measures the seconds per step for about `seconds`."""
-        number = max(1, round(seconds / self.ask(1)))
-        return lambda: self.ask(number)
+        number = max(1, round(seconds / self._peer.ask(1)))
+        return lambda: self._peer.ask(number) / number
 
     def close(self) -> int:
         """End the process; return its peak memory in bytes, of the GPU or resident."""
-        self._process.stdin.close()
-        return self._answer()["peak"]
+        return self._peer.close()["peak"]
 
 
 def timm_fields(config: Config) -> dict[str, Any]:
@@ -154,8 +135,8 @@ def _run(what: str, argv: list[str]) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="add the table to a page")
     args = parser.parse_args(argv)
-    if args.vs and shutil.which(args.peer) is None:
-        raise InputError(f"--peer={args.peer}: no such Python")
+    if args.vs:
+        check_python(args.peer)
     if args.isa:
         limit_isa(args.isa)
     print(describe_machine(), flush=True)

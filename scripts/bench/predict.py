@@ -2,8 +2,6 @@
 
 import json
 import os
-import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -12,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from bench.peer import Peer, check_python
 from bench.report import describe_machine, take_turns, write_report
 from flax import nnx
 
@@ -40,15 +39,15 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="add the table to a page")
     args = parser.parse_args(argv)
-    if args.peer and shutil.which(args.peer) is None:
-        raise InputError(f"--peer={args.peer}: no such Python")
+    if args.peer:
+        check_python(args.peer)
     paths = [each.path for each in list_pictures([args.pictures])]
     with tempfile.TemporaryDirectory() as folder:
         contenders = _ours(paths, args, Path(folder))
         if args.peer:
-            peer = _Peer(paths, args, Path(folder))
+            peer = _timm(paths, args, Path(folder))
             print(json.dumps(peer.facts), flush=True)
-            contenders["timm, DataLoader"] = peer.measure
+            contenders["timm, DataLoader"] = lambda: peer.ask() / len(paths)
         seconds = take_turns(contenders, args.rounds)
     print(describe_machine())
     bare = seconds["bare forward pass"]
@@ -93,28 +92,12 @@ def _opened(args: Any, folder: Path) -> Opened:
     return open_model(folder / "model.npz")
 
 
-class _Peer:
-    """timm's loop in its own process."""
-
-    def __init__(self, paths: list[str], args: Any, folder: Path):
-        size, _, patch = args.model.partition("/")
-        if size not in TIMM_SIZES:
-            raise InputError(f"--peer: timm has no {args.model!r}; choose a size of {', '.join(TIMM_SIZES)}")
-        (folder / "list.txt").write_text("\n".join(paths) + "\n")
-        command = [args.peer, str(Path(__file__).with_name("predict_peer.py"))]
-        command += [f"vit_{TIMM_SIZES[size]}_patch{patch}_224", str(folder / "list.txt"), str(folder / "timm.csv")]
-        command += [f"--batch={args.batch}", f"--image_size={args.image_size}", f"--workers={args.workers}"]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._pictures = len(paths)
-        self.facts = self._answer()
-
-    def _answer(self) -> Any:
-        line = self._process.stdout.readline()
-        if not line:
-            raise InputError("--peer: its process ended, see above; it must be a Python that has PyTorch and timm")
-        return json.loads(line)
-
-    def measure(self) -> float:
-        """Return the seconds per picture of one pass over all."""
-        print(file=self._process.stdin, flush=True)
-        return self._answer() / self._pictures
+def _timm(paths: list[str], args: Any, folder: Path) -> Peer:
+    """Return timm's loop, which predicts all pictures and tells the seconds whenever it is asked."""
+    size, _, patch = args.model.partition("/")
+    if size not in TIMM_SIZES:
+        raise InputError(f"--peer: timm has no {args.model!r}; choose a size of {', '.join(TIMM_SIZES)}")
+    (folder / "list.txt").write_text("\n".join(paths) + "\n")
+    options = [f"vit_{TIMM_SIZES[size]}_patch{patch}_224", str(folder / "list.txt"), str(folder / "timm.csv")]
+    options += [f"--batch={args.batch}", f"--image_size={args.image_size}", f"--workers={args.workers}"]
+    return Peer(args.peer, "predict_peer.py", *options, needs="PyTorch and timm")
