@@ -79,6 +79,12 @@ def test_sequence_pooling_weighs_the_patches_by_a_softmax():
     np.testing.assert_allclose(seen["pooled"], (weights * patches).sum(axis=1), atol=1e-5)
 
 
+def test_a_cct_has_no_class_token_and_pools_as_it_is_told():
+    found = {pool: resolve(Model(name="CCT-2/3x2", pool=pool)) for pool in ("token", "seq", "gap", "map")}
+    assert {pool: model.pool for pool, model in found.items()} == {p: "seq" if p == "token" else p for p in found}
+    assert not any(model.class_token for model in found.values())
+
+
 def test_queries_keys_and_values_have_no_bias_and_the_output_has():
     names = {name for name in params_of(drawn_model(**TINY)) if "/attn/" in name and name.endswith("bias")}
     assert names == {"blocks/attn/out/bias"}

@@ -28,10 +28,11 @@ PICTURES["21k"] = 14_197_122 * 99 // 100
 
 # Config, training set, batch, steps, warm-up, peak learning rate, weight decay of a kernel per step at the peak.
 CASES = [
-    ("digits", "digits", 64, 4042, 203, 1e-3, 5e-5),
-    ("digits:epochs=2", "digits", 64, 45, 3, 1e-3, 5e-5),
+    ("digits", "digits", 64, 1123, 57, 3e-3, 1.5e-4),
+    ("digits:epochs=2", "digits", 64, 45, 3, 3e-3, 1.5e-4),
     ("cifar10", "cifar", 256, 39_063, 1954, 1e-3, 5e-5),
-    ("cifar10:model=nano/4,epochs=10", "cifar", 64, 7813, 391, 1e-3, 5e-5),
+    ("cifar10:model=nano/4,epochs=10", "cifar", 64, 7813, 391, 2e-3, 1e-4),
+    ("cifar10:model=CCT-2/3x2,epochs=10", "cifar", 64, 7813, 391, 2e-3, 1e-4),
     # Hassani et al. (2021): the script of their repository's `examples`.
     ("compact", "cifar", 128, 78_125, 1954, 5e-4, 1.5e-5),
     ("compact:model=ViT-Lite-7/4", "cifar", 64, 156_250, 7813, 5e-4, 1.5e-5),

@@ -34,7 +34,7 @@ class Model(Section):
             2021), each with ReLU and a max-pooling that halves the map; None: patches are projected linearly.
         pool: what the head reads: the class token ("token"), the mean over the patches ("gap"), multi-head attention
             pooling over the patches ("map"; Zhai et al., 2022), their mean weighted by the softmax of a learned linear
-            function ("seq"; Hassani et al., 2021; always that of "CCT"), or every token separately ("none").
+            function ("seq"; Hassani et al., 2021), or every token separately ("none"). A "CCT" has "seq" for "token".
         pool_norm: whether the last norm comes before or after pooling ("after" is timm's `fc_norm`).
         class_token: whether there is a class token; None: only if the head reads it.
         registers: number of extra tokens that attend and are attended to, but are not read (Darcet et al., 2024).

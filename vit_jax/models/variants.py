@@ -29,7 +29,8 @@ SIZES = {
 }
 
 # Compact transformers by their number of blocks (Hassani et al., 2021): "ViT-Lite-7/4" projects patches, and
-# "CCT-7/3x1" has a convolutional tokenizer. A CCT pools by "seq"; neither has a bias for queries, keys and values.
+# "CCT-7/3x1" has a convolutional tokenizer and "seq" in place of a class token. Neither has a bias for queries, keys and
+# values.
 COMPACT = {
     2: Size(128, 2, 128, 2),
     4: Size(128, 4, 128, 2),
@@ -139,7 +140,7 @@ def _resolve_vit(config: Model) -> Model:
             raise InputError(f"model.{key} must be set for {config.name!r}, which has no sizes of its own")
     if filled["width"] % filled["num_heads"]:
         raise InputError(f"model.num_heads={filled['num_heads']} does not divide model.width={filled['width']}")
-    pool = "seq" if size.startswith("CCT-") else config.pool
+    pool = "seq" if size.startswith("CCT-") and config.pool == "token" else config.pool
     class_token = pool == "token" if config.class_token is None else config.class_token
     qkv_bias = config.qkv_bias and not size.startswith(("ViT-Lite-", "CCT-"))
     config = dataclasses.replace(config, **filled, pool=pool, class_token=class_token, qkv_bias=qkv_bias)
