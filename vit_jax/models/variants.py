@@ -29,8 +29,7 @@ SIZES = {
 }
 
 # Compact transformers by their number of blocks (Hassani et al., 2021): "ViT-Lite-7/4" projects patches, and
-# "CCT-7/3x1" has a convolutional tokenizer and "seq" in place of a class token. Neither has a bias for queries, keys and
-# values.
+# "CCT-7/3x1" has a convolutional tokenizer and pools by "seq". Neither has a bias for queries, keys and values.
 COMPACT = {
     2: Size(128, 2, 128, 2),
     4: Size(128, 4, 128, 2),
