@@ -10,6 +10,7 @@ from tests.drawn import drawn_model, params_of, pictures
 from vit_jax import tree
 from vit_jax.config import Model
 from vit_jax.errors import InputError
+from vit_jax.inside.filters import first_kernel
 from vit_jax.models import abstract_model
 from vit_jax.models.compact import max_pool
 from vit_jax.models.variants import name_of, resolve
@@ -77,6 +78,11 @@ def test_sequence_pooling_weighs_the_patches_by_a_softmax():
     scores = patches @ np.asarray(score.kernel[...]) + np.asarray(score.bias[...])
     weights = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(seen["pooled"], (weights * patches).sum(axis=1), atol=1e-5)
+
+
+def test_what_meets_the_pixels_is_the_first_convolution():
+    words, kernel = first_kernel(drawn_model(**TINY))
+    assert (words, kernel.shape) == ("first convolution", (3, 3, 3, 64))
 
 
 def test_a_cct_has_no_class_token_and_pools_as_it_is_told():
