@@ -3,7 +3,7 @@
 On a laptop's CPU, in less than 25 minutes (measured: configs/README.md), a compact transformer or a plain ViT:
 python -m vit_jax.train --config=configs/cifar10.py:model=CCT-2/3x2,epochs=10 --workdir=runs/cct \
     --config.data.path=DIR
-python -m vit_jax.train --config=configs/cifar10.py:model=nano/4,epochs=9 --workdir=runs/nano --config.data.path=DIR
+python -m vit_jax.train --config=configs/cifar10.py:model=nano/4,epochs=6 --workdir=runs/nano --config.data.path=DIR
 On a GPU: the same with --config=configs/cifar10.py, which trains Ti/4 for 200 epochs.
 """
 
