@@ -217,6 +217,8 @@ def test_adamw_is_optaxs(tiny):
     config = Optim(weight_decay=0.1, clip=None)
     decayed = tree.map_named(lambda name, _: name.endswith("/kernel"), params)
     reference = optax.adamw(1.0, weight_decay=0.1, mask=decayed)
-    expected, _ = jax.jit(reference.update)(grads, reference.init(params), params)
-    found = direction_of(config, grads, params)
+    # Operation by operation: compiled, two programs may round differently what is fused.
+    with jax.disable_jit():
+        expected, _ = reference.update(grads, reference.init(params), params)
+        found = direction_of(config, grads, params)
     jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, -y), found, expected)
