@@ -1,6 +1,6 @@
 """A ViT from scratch on CIFAR-10, from a folder of pictures: {train,test}/<class>/*.png or *.jpg.
 
-On a laptop's CPU, in less than 25 minutes (measured: configs/README.md), a compact transformer or a plain ViT:
+On one core of a CPU, in about half an hour (measured: configs/README.md), a compact transformer or a plain ViT:
 python -m vit_jax.train --config=configs/cifar10.py:model=CCT-2/3x2,epochs=10 --workdir=runs/cct \
     --config.data.path=DIR
 python -m vit_jax.train --config=configs/cifar10.py:model=nano/4,epochs=6 --workdir=runs/nano --config.data.path=DIR

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -98,7 +99,9 @@ def test_what_can_not_be_compared_is_refused():
         (["infer", "--isa=avx1024"], "--isa"),
         (["attention", "--tokens=many"], "--tokens='many'"),
         (["predict", "--pictures=.", "--peer=/none/python"], "--peer=/none/python: no such Python"),
-        (["data", "--peer=/none/python"], "--peer=/none/python: no such Python"),
+        (["data", "--source=tar:a.tar", "--peer=/none/python"], "--peer=/none/python: no such Python"),
+        (["data", f"--peer={sys.executable}"], "--peer: tf.data reads tar:FILE by --crop=random_resized alone"),
+        (["data", "--rounds=0", "--threads=1"], "--rounds=0: must be at least 1"),
         (["infer", "--set=dept=1"], "config.model.dept: no such key; did you mean 'depth'"),
     ):
         with pytest.raises(InputError, match=re.escape(message)):

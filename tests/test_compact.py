@@ -117,6 +117,13 @@ def test_what_does_not_fit_is_refused(options, message):
         vit_jax.create_model(**{"num_classes": 10, "image_size": 32} | options)
 
 
+def test_weights_of_these_sizes_with_a_bias_are_no_vit_lite(tmp_path):
+    sizes = dict(name="custom/4", width=128, depth=2, num_heads=2, mlp_dim=128, gelu="exact")
+    vit_jax.save(drawn_model(**sizes, image_size=16), tmp_path / "timm.safetensors")
+    config = vit_jax.load(tmp_path / "timm.safetensors").config
+    assert (config.name, config.qkv_bias, config.mlp_dim) == ("custom/4", True, 128)
+
+
 def test_another_patch_is_refused():
     with pytest.raises(InputError, match="patch=8: convolutions make the patches of 'custom/4'; leave it out"):
         drawn_model(**TINY).resize((64, 64), patch=8)

@@ -2,7 +2,8 @@
 
 python scripts/benchmark.py data --source=tar:photos.tar --source=folder:DIR --crop=random_resized --image_size=224
 
-Prints a table, and writes the same figures as JSON to --json. Sources:
+Prints a table, and writes the same figures as JSON to --json. With --peer=PYTHON, tf.data reads every tar:FILE too, in
+its own process, and all take turns. Sources:
   memory      50,000 pictures of 32 x 32 in memory, like CIFAR-10
   tar:FILE    the pictures of a tar, read into memory first: measures decoding only
   files:DIR   the pictures below a folder, sorted into classes or not
@@ -10,6 +11,7 @@ Prints a table, and writes the same figures as JSON to --json. Sources:
 """
 
 import dataclasses
+import functools
 import json
 import statistics
 import tarfile
@@ -21,7 +23,7 @@ from typing import Any
 import jax
 import numpy as np
 from bench.peer import Peer, check_python
-from bench.report import describe_machine, write_report
+from bench.report import describe_machine, every_turn, write_report
 
 from vit_jax import data
 from vit_jax.cluster.sharding import batch_rows, make_mesh, place_batch
@@ -31,7 +33,6 @@ from vit_jax.data.sources.source import ArraySource, Record, Source
 from vit_jax.errors import InputError, Parser
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
-
 
 Turn = tuple[int, float, float]  # pictures, seconds, CPU seconds
 
@@ -125,27 +126,28 @@ def main(argv: list[str]) -> None:
     except ValueError as error:
         raise InputError(f"--threads={args.threads!r}: must be numbers separated by commas, such as 1,2,4") from error
 
+    sources = args.source or ["memory"]
     if args.peer:
         check_python(args.peer)
+        if args.crop != "random_resized" or not any(text.startswith("tar:") for text in sources):
+            raise InputError("--peer: tf.data reads tar:FILE by --crop=random_resized alone")
     print(describe_machine(), flush=True)
     contenders = {}
-    for text in args.source or ["memory"]:
+    for text in sources:
         in_memory = text == "memory"
         size, crop = (32, "central") if in_memory else (args.image_size, args.crop)
         config = Config(batch=args.batch, image_size=size, data=Data(name="folder", crop=crop, cache_mb=0))
         source = open_source(text, config)
         for number in threads:
             threaded = dataclasses.replace(config, data=dataclasses.replace(config.data, threads=number))
-            contenders[text, size, crop, number] = make_reader(source, threaded, args.flip)
+            read = make_reader(source, threaded, args.flip)
+            contenders[text, size, crop, number] = functools.partial(read, args.seconds)
             if args.peer and text.startswith("tar:"):
                 options = [f"--image_size={size}", f"--batch={args.batch}", f"--threads={number}"]
                 peer = Peer(args.peer, "tfdata_peer.py", text.removeprefix("tar:"), *options, needs="TensorFlow")
                 print(json.dumps(peer.facts), flush=True)
-                contenders[f"tf.data {text}", size, "random_resized", number] = peer.ask
-    turns = {facts: [] for facts in contenders}
-    for _ in range(args.rounds):
-        for facts, turn in contenders.items():
-            turns[facts].append(turn(args.seconds))
+                contenders[f"tf.data {text}", size, crop, number] = functools.partial(peer.ask, args.seconds)
+    turns = every_turn(contenders, args.rounds)
     write_report([_row(*facts, each) for facts, each in turns.items()], args.json, args.markdown)
 
 

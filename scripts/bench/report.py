@@ -24,15 +24,25 @@ ISAS = {"avx2": "AVX2", "avx512": "AVX512_CORE"}
 
 
 def take_turns(contenders: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
-    """Return the median of what each contender measures, running them in turn `rounds` times.
+    """Return the median of what each contender measures in its turns."""
+    return {name: statistics.median(values) for name, values in every_turn(contenders, rounds).items()}
+
+
+def every_turn(contenders: dict[Any, Callable[[], Any]], rounds: int) -> dict[Any, list[Any]]:
+    """Return all that each contender measures, running them in turn `rounds` times.
 
     Other load on the machine then affects all of them equally.
+
+    Raises:
+        InputError: there is no turn.
     """
+    if rounds < 1:
+        raise InputError(f"--rounds={rounds}: must be at least 1")
     measured = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, run in contenders.items():
             measured[name].append(run())
-    return {name: statistics.median(values) for name, values in measured.items()}
+    return measured
 
 
 def seconds_of(run: Callable[[], Any], seconds: float) -> Callable[[], float]:

@@ -14,8 +14,9 @@ class Optim(Section):
     """Optimizer and learning rate.
 
     Attributes:
-        name: all from Optax; "adafactor" as in Zhai et al. (2022); "muon" for the matrices of the encoder and of a
-            ResNet, with AdamW for the rest and updates scaled alike, so that one rate suits both (Liu et al., 2025).
+        name: all from Optax; "adafactor" as in Zhai et al. (2022); "muon" for the matrices of the encoder, of a
+            ResNet and of a tokenizer after its first layer, with AdamW for the rest and updates scaled alike, so that
+            one rate suits both (Liu et al., 2025).
         lr: peak learning rate, reached after `Config.warmup`.
         schedule: decay after the warm-up: to 0 along a half cosine or a line; 1/sqrt(1 + steps / timescale) ("rsqrt";
             Zhai et al., 2022); or none ("constant"). `Config.cooldown` brings the last two to 0.

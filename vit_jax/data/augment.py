@@ -103,13 +103,13 @@ def augment(key: Key[Array, ""], images: Images, targets: Targets, config: Augme
     They are flip, shift, AutoAugment, RandAugment, color jitter, erasing, then mixup or cutmix. With both of the last,
     each batch uses either with probability 1/2 (Touvron et al., 2021).
     """
-    keys = jax.random.split(key, 8)
+    keys = jax.random.split(key, 9)
     if config.flip:
         images = flip(keys[0], images)
     if config.shift:
         images = shift(keys[1], images, config.shift)
     if config.autoaugment:
-        images = autoaugment(jax.random.fold_in(keys[3], 1), images)
+        images = autoaugment(keys[8], images)
     if config.randaugment[0]:
         images = randaugment(keys[3], images, *config.randaugment)
     if config.color_jitter:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from vit_jax.models import Backbone, BiT, ViT
+from vit_jax.models import Backbone, BiT
 
 
 class Components(NamedTuple):
@@ -25,7 +25,7 @@ def first_kernel(model: Backbone) -> tuple[str, Float[np.ndarray, "rows columns 
 
     The kernel of a root has mean 0 and variance 1 over each filter, as it is applied.
     """
-    if isinstance(model, ViT) and model.config.tokenizer is not None:
+    if model.config.tokenizer is not None:
         return "first convolution", np.asarray(model.embedding.conv1.kernel[...], np.float64)
     if model.config.resnet is None:
         return "patch embedding", np.asarray(model.embedding.kernel[...], np.float64)

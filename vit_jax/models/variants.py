@@ -109,7 +109,8 @@ def name_of(config: Model) -> str:
         if config.tokenizer is not None:
             names = [f"CCT-{depth}/{config.tokenizer[0]}x{config.tokenizer[1]}" for depth in COMPACT]
         custom = f"custom/{config.patch}"
-    keys = ("patch", "width", "depth", "mlp_dim", "num_heads", "resnet", "resnet_width", "tokenizer", "swin")
+    keys = ("patch", "width", "depth", "mlp_dim", "num_heads", "resnet", "resnet_width", "tokenizer")
+    keys += ("qkv_bias", "swin")
     for name in names:
         try:
             same = resolve(Model(name=name))
@@ -121,7 +122,7 @@ def name_of(config: Model) -> str:
 
 
 def _resolve_vit(config: Model) -> Model:
-    stem, size, patch, tokenizer = _parse(config)
+    stem, size, patch, tokenizer = _parse_name(config)
     stages = config.resnet
     if stages is None and stem is not None:
         stages = () if stem == "R" else HYBRIDS.get((stem, patch))
@@ -130,8 +131,8 @@ def _resolve_vit(config: Model) -> Model:
                 f"model {config.name!r}: {stem} has no stages for patch {patch}; set model.resnet=(units, ...), or "
                 + nearest(config.name, [name for name in NAMES if "+" in name])
             )
-    table = {"patch": patch, "resnet": stages, "resnet_width": None if stages is None else 64}
-    table["tokenizer"] = tokenizer
+    table = {"patch": patch, "tokenizer": tokenizer}
+    table |= {"resnet": stages, "resnet_width": None if stages is None else 64}
     table |= SIZES[size]._asdict() if size in SIZES else dict.fromkeys(Size._fields)
     filled = {key: value if getattr(config, key) is None else getattr(config, key) for key, value in table.items()}
     for key in ("patch", *Size._fields):
@@ -155,7 +156,7 @@ def _resolve_vit(config: Model) -> Model:
     return config
 
 
-def _parse(config: Model) -> tuple[str | None, str, int, tuple[int, int] | None]:
+def _parse_name(config: Model) -> tuple[str | None, str, int, tuple[int, int] | None]:
     """Return what the name of a ViT says: its ResNet or None, its size, the patch, the tokenizer or None."""
     match = re.fullmatch(r"(?:(R\d*)\+)?([\w-]+)/([1-9]\d*)(?:x([1-9]\d*))?", config.name)
     if not match or match[2] not in (*SIZES, "custom") or match[2].startswith("CCT-") != bool(match[4]):

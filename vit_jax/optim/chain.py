@@ -63,8 +63,8 @@ def _adafactor(config: Optim, params: Any) -> optax.GradientTransformation:
     return optax.chain(optax.partition(transforms, labels), first)
 
 
-# The matrices that Muon makes orthogonal, one for each block: (pattern, axes read, axes written). Embedding and head
-# are left to AdamW (Jordan et al., 2024).
+# The matrices that Muon makes orthogonal, one for each block: (pattern, axes read, axes written). What meets the pixels
+# and the head are left to AdamW (Jordan et al., 2024).
 MATRICES = (
     (r".*attn/(query|key|value)/kernel", (-3,), (-2, -1)),
     (r".*attn/out/kernel", (-3, -2), (-1,)),
