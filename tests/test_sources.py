@@ -8,6 +8,8 @@ from collections import Counter
 import jax
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 
 from tests.test_data import write_folder
 from vit_jax import data
@@ -162,15 +164,16 @@ def test_bad_folders(tmp_path):
         data.open_sources(config_of("foldr"))
 
 
-def test_digits_split_is_fixed_and_stratified():
-    config = Config(image_size=8, channels=1, data=Data(name="digits"))
-    sources, again = data.open_sources(config), data.open_sources(config)
-    assert (len(sources["train"]), len(sources["val"])) == (1437, 360)
-    np.testing.assert_array_equal(sources["val"].images, again["val"].images)
+def test_digits_are_those_of_scikit_learn_in_a_fixed_stratified_split():
+    sources = data.open_sources(dataclasses.replace(CONFIG, data=Data(name="digits")))
+    digits = load_digits()
+    split = train_test_split(digits.images, digits.target, test_size=360, stratify=digits.target, random_state=0)
+    for name, images, labels in zip(("train", "val"), split[:2], split[2:], strict=True):
+        np.testing.assert_array_equal(sources[name].images[..., 2], np.round(images * (255 / 16)))
+        np.testing.assert_array_equal(sources[name].labels, labels)
     assert Counter(sources["val"].labels.tolist()).most_common()[-1][1] >= 34
-    assert sources["train"].images.max() == 255
     with pytest.raises(InputError, match="source 'digits' has no split 'valid'; there is train and test"):
-        data.open_split(config, "valid")
+        data.open_split(config_of("digits"), "valid")
 
 
 def test_synthetic_pictures_are_what_the_config_asks_for():
