@@ -1,9 +1,7 @@
 """Checkpoints of a run: saved in the background by Orbax, verified by digests."""
 
-import functools
 import hashlib
 import json
-import logging
 import os
 import shutil
 import sys
@@ -24,27 +22,13 @@ from vit_jax.errors import InputError
 from vit_jax.models import init_params, model_graph
 from vit_jax.runs.digest import digests
 from vit_jax.runs.directory import Facts, finished_steps, read_facts
+from vit_jax.runs.orbax import settle_failures
 from vit_jax.step import State
 from vit_jax.tasks import best_metric, is_lower_better
 
 # Items of their own, so that the model can be read without the other fields of the state, which form "training".
 ALONE = ("params", "ema")
 UNFINISHED = ".orbax-checkpoint-tmp"
-
-
-@functools.cache
-def _drop_echoes() -> None:
-    # Orbax also raises what it logs with a traceback, and we report it in one line. If one array can't be read or
-    # written, the others finish after their event loop is closed, with a traceback each.
-    def echoes(unraisable: Any) -> bool:
-        code = getattr(unraisable.object, "cr_code", None)  # Only coroutines have it.
-        late = code is not None and "orbax" in code.co_filename
-        return late or "Event loop is closed" in str(unraisable.exc_value)
-
-    logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
-    logging.getLogger("asyncio").addFilter(lambda record: "never retrieved" not in record.getMessage())
-    tell = sys.unraisablehook
-    sys.unraisablehook = lambda unraisable: None if echoes(unraisable) else tell(unraisable)
 
 
 class Checkpoints:
@@ -58,7 +42,7 @@ class Checkpoints:
         self._workdir, self._keep, self._select = workdir, keep, select
         self._directory = (workdir / "checkpoints").absolute()
         self._last = None
-        _drop_echoes()
+        settle_failures()
         if keep is not None:
             self._directory.mkdir(exist_ok=True)
             self._writer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())

@@ -1,0 +1,32 @@
+"""What Orbax does when an array can't be read or written, made safe and quiet."""
+
+import asyncio
+import functools
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+from orbax.checkpoint._src import asyncio_utils
+
+
+@functools.cache
+def settle_failures() -> None:
+    """Let all reads and writes end before the error of one is raised, and drop the echoes of errors that we report."""
+    asyncio_utils.run_sync = functools.partial(_run_to_the_end, asyncio_utils.run_sync)
+    # Orbax also raises what it logs with a traceback, and we report it in one line.
+    logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+    logging.getLogger("asyncio").addFilter(lambda record: "never retrieved" not in record.getMessage())
+
+
+def _run_to_the_end(run: Any, main: Coroutine) -> Any:
+    async def whole():
+        try:
+            return await main
+        finally:
+            # If one fails, the event loop cancels the others, and TensorStore 0.1.86 deadlocks if it cancels one that
+            # is just ending: it waits for its callback, which waits for the interpreter's lock. Orbax cancels nothing
+            # from 0.12.6 on, which jax2onnx doesn't allow yet, but closes the loop before they have ended.
+            if others := asyncio.all_tasks() - {asyncio.current_task()}:
+                await asyncio.wait(others)
+
+    return run(whole())
