@@ -11,7 +11,7 @@ from tests.tiny import CONFIG
 from vit_jax import card
 from vit_jax.card import MARK, curve, render, write_card
 from vit_jax.card.facts import results
-from vit_jax.config import Config, Data, Model
+from vit_jax.config import Augment, Config, Data, Model
 from vit_jax.errors import InputError
 from vit_jax.runs.directory import Facts, open_workdir
 
@@ -40,7 +40,8 @@ def folder_config(**data):
 
 
 def test_what_a_card_says_of_a_run(tmp_path):
-    run = make_run(tmp_path / "run", folder_config(test="test"))
+    config = dataclasses.replace(folder_config(test="test"), augment=Augment(flip=True, mixup=0.1))
+    run = make_run(tmp_path / "run", config)
     path = write_card(run)
     text = path.read_text()
     assert path == run / "README.md"

@@ -131,14 +131,14 @@ def test_a_step_of_mae_costs_less_than_half_of_a_full_one(model, size, decoder):
 
 @pytest.mark.parametrize(("task", "accumulate"), list(zip(TASKS, (1, 2, 1), strict=True)))
 def test_losses_are_equal_on_eight_devices(task, accumulate):
-    config = dataclasses.replace(CONFIG, task=task, pretrain=SMALL[task], augment=Augment(flip=True))
+    config = dataclasses.replace(CONFIG, task=task, pretrain=SMALL[task])
     config = dataclasses.replace(config, model=dataclasses.replace(MODEL, depth=1), accumulate=accumulate)
     alone, _ = run_steps(config, make_mesh(MeshShape(), jax.devices()[:1]), 2)
     np.testing.assert_allclose(run_steps(config, make_mesh(MeshShape(2, 2, 2)), 2)[0], alone, rtol=1e-5)
 
 
 def test_an_encoder_is_loaded_and_fine_tuned_without_what_it_was_trained_with(tmp_path):
-    own = ["--config.augment.mixup=0.0", "--config.pretrain.decoder_width=8", "--config.pretrain.decoder_heads=2"]
+    own = ["--config.pretrain.decoder_width=8", "--config.pretrain.decoder_heads=2"]
     own += ["--config.total=2st", "--config.eval_every=2st", "--config.evaluators=('reconstruction', 'knn')"]
     Run(tmp_path, tmp_path / "mae", "--config.task=mae", *own).finish()
     found = records(tmp_path / "mae")[-1]

@@ -20,7 +20,7 @@ from vit_jax.cluster.sharding import (
     tree_shardings,
     with_shardings,
 )
-from vit_jax.config import Config, MeshShape, Model, Optim
+from vit_jax.config import Augment, Config, MeshShape, Model, Optim
 from vit_jax.errors import InputError
 from vit_jax.experiment import batch_shapes, build_experiment, unrolled
 from vit_jax.models import init_params
@@ -129,6 +129,12 @@ def test_losses_are_equal_on_every_mesh(alone, shape):
     np.testing.assert_allclose(losses, alone[0], rtol=1e-5)
     kernel = state.params["blocks"]["mlp"]["fc1"]["kernel"]
     assert kernel.sharding.shard_shape(kernel.shape) == (2, 32 // shape.fsdp, 64 // shape.tensor)
+
+
+def test_pictures_of_different_devices_are_mixed_alike():
+    config = dataclasses.replace(CONFIG, augment=Augment(mixup=0.4), model=dataclasses.replace(MODEL, depth=1))
+    alone, _ = run_steps(config, make_mesh(MeshShape(), jax.devices()[:1]), 2)
+    np.testing.assert_allclose(run_steps(config, make_mesh(MeshShape(2, 2, 2)), 2)[0], alone, rtol=1e-5)
 
 
 def test_losses_are_equal_when_continued_on_another_mesh(tmp_path):

@@ -25,7 +25,7 @@ CONFIG = Config(
     save_every="4st",
     model=MODEL,
     data=Data(name="digits", threads=2),
-    augment=Augment(flip=True, mixup=0.1),
+    augment=Augment(flip=True),
     optim=Optim(lr=1e-2, weight_decay=0.05),
 )
 
