@@ -1,7 +1,7 @@
 """One of several processes that read the same batches and train: python -m tests.hosts FOLDER OUT.
 
 Writes OUT-PROCESS.npz, with its rows of every global batch as placed on the devices, before and after augmentation,
-and their labels; and OUT-PROCESS.json, with the losses of 20 steps on digits, on all devices.
+and their labels; and OUT-PROCESS.json, with the losses of 10 steps on digits, on all devices.
 """
 
 import dataclasses
@@ -61,8 +61,8 @@ def local(array: jax.Array) -> np.ndarray:
 
 
 def losses(devices: int | None = None) -> list[float]:
-    """Return the losses of 20 float32 steps, on the first or on all devices."""
-    return tiny.run_steps(tiny.CONFIG, make_mesh(MeshShape(), jax.devices()[:devices]), 20)[0]
+    """Return the losses of 10 float32 steps, on the first or on all devices."""
+    return tiny.run_steps(tiny.CONFIG, make_mesh(MeshShape(), jax.devices()[:devices]), 10)[0]
 
 
 if __name__ == "__main__":

@@ -31,14 +31,14 @@ def test_compiled_programs_are_kept(tmp_path, changes, folder):
     assert done.stdout.strip() == folder.replace("HOME", str(tmp_path))
 
 
-def test_the_first_of_equal_runs_compiles_the_step_and_the_others_wait_for_it(tmp_path, monkeypatch):
-    """Three runs, started at once on an empty cache, that differ in numbers which are inputs of the step."""
+def test_the_first_of_equal_runs_compiles_the_step_and_the_other_waits_for_it(tmp_path, monkeypatch):
+    """Two runs, started at once on an empty cache, that differ in numbers which are inputs of the step."""
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
     # Nothing takes so long that JAX would cache it of its own accord.
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1000")
     monkeypatch.setenv("JAX_DEBUG_LOG_MODULES", "jax._src.compiler")
     runs = []
-    for seed in range(3):
+    for seed in range(2):
         (folder := tmp_path / str(seed)).mkdir()
         numbers = (f"--config.seed={seed}", f"--config.optim.lr={1 + seed}e-3")
         runs.append(Run(folder, folder / "run", "--config.total=2st", *numbers))
@@ -46,7 +46,7 @@ def test_the_first_of_equal_runs_compiles_the_step_and_the_others_wait_for_it(tm
         run.finish()
     texts = [run.text() for run in runs]
     assert sum("CACHE MISS for 'jit_train_step'" in text for text in texts) == 1
-    assert sum("cache hit for 'jit_train_step'" in text for text in texts) == 2
+    assert sum("cache hit for 'jit_train_step'" in text for text in texts) == 1
     assert [path.name.partition("-")[0] for path in (tmp_path / "cache").glob("*-cache")] == ["jit_train_step"]
 
 

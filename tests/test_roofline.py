@@ -81,7 +81,7 @@ def test_an_operation_is_told_under_its_part(path, flops, part):
 @pytest.mark.filterwarnings("ignore:builtin type .* has no __module__ attribute:DeprecationWarning")
 def test_the_parts_of_a_step_are_told(tmp_path):
     out = tmp_path / "figures.json"
-    options = ["--model=Ti/16", "--set=depth=2", "--image_size=32", "--batch=8", "--each=3", f"--json={out}"]
+    options = ["--model=Ti/16", "--set=depth=2", "--image_size=32", "--batch=4", "--each=1", f"--json={out}"]
     main(["roofline", "train", *options])
     rows = {row["part"]: row for row in json.loads(out.read_text())["rows"]}
     for part in ("forward: attention", "backward: linear layers", "optimizer"):

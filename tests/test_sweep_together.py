@@ -24,7 +24,7 @@ from vit_jax.sweeps.together import read_command, train_together
 from vit_jax.train import train
 
 # Small batches, so that what is summed in another order is all that differs. Split parameters, gathered when read.
-LONG = dataclasses.replace(CONFIG, batch=32, total="50st", eval_every="25st", save_every="20st", mesh=MeshShape(2, 4))
+LONG = dataclasses.replace(CONFIG, batch=32, total="20st", eval_every="10st", save_every="8st", mesh=MeshShape(2, 4))
 CONFIGS = [
     LONG,
     dataclasses.replace(LONG, label_smoothing=0.1, optim=Optim(lr=3e-3, weight_decay=0.5)),
@@ -62,7 +62,7 @@ def test_every_run_is_the_run_alone(together, tmp_path):
         train(config, tmp_path / name, Preemption())
         alone, found = timeless(tmp_path / name), timeless(together / name)
         assert [list(record) for record in found] == [list(record) for record in alone]
-        assert [record["step"] for record in found] == list(range(1, 51))
+        assert [record["step"] for record in found] == list(range(1, 21))
         for one, other in zip(alone, found, strict=True):
             # The norm of the gradient is not what the run learns, and loses more digits to sums.
             for key in one.keys() - {"train/grad_norm"}:
@@ -81,17 +81,17 @@ def test_stopped_and_continued_equals_uninterrupted_to_the_bit_whatever_becomes_
     wild = dataclasses.replace(CONFIGS[1], optim=dataclasses.replace(CONFIGS[1].optim, lr=1e30))
     configs = [CONFIGS[0], wild, CONFIGS[2]]
     # In the evaluation of the last run; each has 12 batches.
-    with pytest.raises(Stop, match="stopped at step 25 of 50, saved; run the same command again") as stop:
-        train_together(configs, folders(tmp_path), StopAt(25 + 12 + 5))
+    with pytest.raises(Stop, match="stopped at step 10 of 20, saved; run the same command again") as stop:
+        train_together(configs, folders(tmp_path), StopAt(10 + 12 + 5))
     assert stop.value.code == STOPPED
     last = records(tmp_path / "two")[-1]["step"]
     assert f"two: error: the loss or the gradient of step {last + 1} is not finite" in capsys.readouterr().err
-    assert [len(records(folder)) for folder in folders(tmp_path)] == [25, last, 24]
-    with pytest.raises(Stop, match="stopped at step 30 of 50"):
+    assert [len(records(folder)) for folder in folders(tmp_path)] == [10, last, 9]
+    with pytest.raises(Stop, match="stopped at step 15 of 20"):
         train_together(configs, folders(tmp_path), StopAt(5))
-    assert [saved_steps(folder) for folder in folders(tmp_path)] == [[25, 30]] * 3
+    assert [saved_steps(folder) for folder in folders(tmp_path)] == [[10, 15]] * 3
     # As if the last save had been killed in the middle: all go back to what all have.
-    shutil.rmtree(tmp_path / "one" / "checkpoints" / "30")
+    shutil.rmtree(tmp_path / "one" / "checkpoints" / "15")
     with pytest.raises(Stop, match="error: 1 of 3 runs had a loss or gradient not finite: two") as stop:
         train_together(configs, folders(tmp_path), Preemption())
     assert stop.value.code == NOT_FINITE
@@ -99,7 +99,7 @@ def test_stopped_and_continued_equals_uninterrupted_to_the_bit_whatever_becomes_
     assert not (tmp_path / "two" / "README.md").exists()
     for name in ("one", "three"):
         assert timeless(together / name) == timeless(tmp_path / name)
-        first, second = checkpoint(together / name, 50), checkpoint(tmp_path / name, 50)
+        first, second = checkpoint(together / name, 20), checkpoint(tmp_path / name, 20)
         assert first.keys() == second.keys()
         for key, array in first.items():
             np.testing.assert_array_equal(array, second[key], err_msg=key)

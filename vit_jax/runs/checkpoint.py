@@ -22,7 +22,7 @@ from vit_jax.errors import InputError
 from vit_jax.models import init_params, model_graph
 from vit_jax.runs.digest import digests
 from vit_jax.runs.directory import Facts, finished_steps, read_facts
-from vit_jax.runs.orbax import settle_failures
+from vit_jax.runs.orbax import set_up_orbax
 from vit_jax.step import State
 from vit_jax.tasks import best_metric, is_lower_better
 
@@ -42,7 +42,7 @@ class Checkpoints:
         self._workdir, self._keep, self._select = workdir, keep, select
         self._directory = (workdir / "checkpoints").absolute()
         self._last = None
-        settle_failures()
+        set_up_orbax()
         if keep is not None:
             self._directory.mkdir(exist_ok=True)
             self._writer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())

@@ -29,6 +29,7 @@ def _digests(arrays: list[jax.Array]) -> list[tuple[jax.Array, jax.Array]]:
     return [_digest(array) for array in arrays]
 
 
+@jax.jit
 def _digest(array: Shaped[Array, "..."]) -> tuple[UInt32[Array, ""], UInt32[Array, ""]]:
     if array.dtype == bool:
         array = array.astype(jnp.uint8)

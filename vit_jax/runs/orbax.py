@@ -1,4 +1,4 @@
-"""What Orbax does when an array can't be read or written, made safe and quiet."""
+"""Orbax as checkpoints use it: small arrays written whole, failures settled and told once."""
 
 import asyncio
 import functools
@@ -6,16 +6,24 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
+import jax
+import orbax.checkpoint as ocp
 from orbax.checkpoint._src import asyncio_utils
+
+# Replicas write an array together if the part of each has at least so many bytes. Below that, cutting it costs more
+# time than writing it, and each new shape compiles a program.
+PART = 2**20
 
 
 @functools.cache
-def settle_failures() -> None:
-    """Let all reads and writes end before the error of one is raised, and drop the echoes of errors that we report."""
+def set_up_orbax() -> None:
+    """Write small arrays whole, let all reads and writes end before the error of one is raised, and drop its echoes."""
     asyncio_utils.run_sync = functools.partial(_run_to_the_end, asyncio_utils.run_sync)
     # Orbax also raises what it logs with a traceback, and we report it in one line.
     logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
     logging.getLogger("asyncio").addFilter(lambda record: "never retrieved" not in record.getMessage())
+    handler = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=PART)
+    ocp.type_handlers.register_type_handler(jax.Array, handler, override=True)
 
 
 def _run_to_the_end(run: Any, main: Coroutine) -> Any:
