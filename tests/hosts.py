@@ -21,7 +21,7 @@ from vit_jax.data.augment import augment
 from vit_jax.losses import make_targets
 from vit_jax.pixels import normalise
 
-STEPS = 50
+STEPS = 30
 CONFIG = Config(
     seed=7,
     batch=8,

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jaxtyping import TypeCheckError
 
 import vit_jax
 from tests.drawn import drawn_model, encode, params_of, pictures
@@ -14,7 +15,7 @@ from vit_jax import tree
 from vit_jax.config import Model
 from vit_jax.errors import InputError
 from vit_jax.models import abstract_model
-from vit_jax.models.layers import apply_blocks, drop_path, gelu, residual_of_subset
+from vit_jax.models.layers import add_position, apply_blocks, drop_path, gelu, residual_of_subset
 from vit_jax.pixels import as_input
 
 TINY = dict(width=16, depth=2, num_heads=2, mlp_dim=32, num_classes=5, image_size=16)
@@ -51,6 +52,11 @@ COUNTS = {
     "Swin-B": 87_768_224,
     "Swin-L": 196_532_476,
 }
+
+
+def test_shapes_are_checked_in_tests():
+    with pytest.raises(TypeCheckError, match="add_position"):
+        add_position(jnp.ones((2, 3, 4)), jnp.ones((3, 5)))
 
 
 def count(name, **options):

@@ -22,8 +22,8 @@ FRACTIONS = (0.01, 0.1)
 def get_config(arg=None):
     parse_arg(arg, runs="")
     c = ConfigDict()
-    c.seed, c.batch, c.image_size, c.total, c.warmup = 0, 64, 32, "500st", "10%"
-    c.log_every, c.eval_every, c.save_every = "2%", "20%", "100%"
+    c.seed, c.batch, c.image_size, c.total, c.warmup = 0, 64, 32, "300st", "10%"
+    c.log_every, c.eval_every, c.save_every = "2%", "100%", "100%"
     c.model = dict(name="nano/4", pool="gap", position="sincos2d")
     c.data = dict(name="folder", train="train[:90%]", val="train[90%:]", test="test", threads=2)
     c.data.crop_fraction = 1.0
