@@ -88,9 +88,10 @@ def test_every_size_of_a_resolution_starts_from_every_run(tmp_path):
 
 
 def test_every_pre_training_is_fine_tuned_as_from_scratch_is(tmp_path):
-    spec = f"{STUDIES.parent / 'pretrain.py'}"
+    spec = f"{STUDIES.parent / 'pretrain.py'}:epochs=15"
     first = plan_runs(Base(spec, {}), map(as_texts, load_sweep(spec)))
-    assert [run.config.task for run in first] == ["mae", "masked_patches", "next_patch"]
+    found = [(run.config.task, run.config.total) for run in first]
+    assert found == [("mae", "15ep"), ("masked_patches", "5ep"), ("next_patch", "5ep")]
     with pytest.raises(InputError, match="must be the folder of a sweep of configs/pretrain.py"):
         runs_of("labels")
     for run in first:
