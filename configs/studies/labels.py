@@ -1,13 +1,12 @@
 """What pre-training without labels is worth: fine-tuned on 1 % and 10 % of the labels, against from scratch.
 
-python scripts/sweep.py configs/pretrain.py --workdir=studies/pretrained --processes=2 \
+python scripts/sweep.py configs/pretrain.py:epochs=15 --workdir=studies/pretrained --processes=2 \
     --config.data.path=DIR          # CIFAR-10 as DIR/{train,test}/<class>/*.png or *.jpg
 python scripts/sweep.py configs/studies/labels.py:runs=studies/pretrained --workdir=studies/labels --processes=2 \
     --config.data.path=DIR
 python scripts/figures.py labels studies/labels/results.csv --out=labels.png
 
-`runs` are those of the first sweep, one for each task; all fine-tuning is the same. Measured, of one seed:
-docs/studies/labels.md.
+`runs` are those of the first sweep, one for each task; all fine-tuning is the same. Measured: docs/studies/labels.md.
 """
 
 from pathlib import Path
