@@ -1,6 +1,7 @@
 """Orbax as checkpoints use it: small arrays written whole, failures settled and told once."""
 
 import asyncio
+import contextlib
 import functools
 import logging
 from collections.abc import Coroutine
@@ -8,7 +9,6 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from orbax.checkpoint._src import asyncio_utils
 
 # Replicas write an array together if the part of each has at least so many bytes. Below that, cutting it costs more
 # time than writing it, and each new shape compiles a program.
@@ -18,7 +18,10 @@ PART = 2**20
 @functools.cache
 def set_up_orbax() -> None:
     """Write small arrays whole, let all reads and writes end before the error of one is raised, and drop its echoes."""
-    asyncio_utils.run_sync = functools.partial(_run_to_the_end, asyncio_utils.run_sync)
+    with contextlib.suppress(ImportError):  # An internal module, which a later Orbax may move, and needs no help.
+        from orbax.checkpoint._src import asyncio_utils
+
+        asyncio_utils.run_sync = functools.partial(_run_to_the_end, asyncio_utils.run_sync)
     # Orbax also raises what it logs with a traceback, and we report it in one line.
     logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
     logging.getLogger("asyncio").addFilter(lambda record: "never retrieved" not in record.getMessage())
