@@ -15,7 +15,7 @@ from vit_jax import tree
 from vit_jax.config import Model
 from vit_jax.errors import InputError
 from vit_jax.models import abstract_model
-from vit_jax.models.layers import add_position, apply_blocks, drop_path, gelu, residual_of_subset
+from vit_jax.models.layers import Drops, add_position, apply_blocks, draw_drops, gelu, residual_of_subset
 from vit_jax.pixels import as_input
 
 TINY = dict(width=16, depth=2, num_heads=2, mlp_dim=32, num_classes=5, image_size=16)
@@ -164,11 +164,20 @@ def test_randomness_needs_a_key():
 
 
 def test_drop_path_keeps_the_expectation_and_drops_whole_pictures():
-    ones = jnp.ones((4000, 2, 3))
-    dropped = drop_path(ones, jnp.float32(0.25), jax.random.key(0))
-    assert set(np.unique(dropped).round(4)) == {0.0, np.float32(1.3333)}
-    assert jnp.array_equal(dropped.min((1, 2)), dropped.max((1, 2)))
-    np.testing.assert_allclose(float(dropped.mean()), 1, atol=0.03)
+    drops = draw_drops(Model(drop_path=0.5), 3, jnp.zeros(4000), jax.random.key(0))
+    assert drops.key is None
+    for factors, kept in zip(drops.factors, (1, 0.75, 0.5), strict=True):
+        np.testing.assert_allclose(np.unique(factors), np.unique([1 / kept, 0 if kept < 1 else 1]), rtol=1e-6)
+        np.testing.assert_allclose(factors.mean(1), (1, 1), atol=0.05)
+    # Both branches, and every block, draw anew.
+    pattern = np.asarray(drops.factors[1:] > 0).reshape(4, 4000)
+    assert np.abs(np.corrcoef(pattern) - np.eye(4)).max() < 0.06
+    graph, params = nnx.split(drawn_model(depth=1).blocks)
+    block = nnx.merge(graph, jax.tree.map(lambda x: x[0], params))
+    tokens = jax.random.normal(jax.random.key(1), (2, 5, 32))
+    first, second = block(tokens, Drops(jnp.array([[0.0, 1.0], [0.0, 1.0]])))
+    np.testing.assert_array_equal(first, tokens[0])
+    np.testing.assert_allclose(second, block(tokens)[1], atol=1e-6)
 
 
 def test_subset_drops_so_many_of_every_group_and_keeps_the_expectation():

@@ -67,22 +67,20 @@ def build_experiment(config: Config, mesh: Mesh, num_classes: int, examples: int
         )
     facts = config.model_facts(task.num_outputs)
     model = abstract_model(**facts)
+    params = nnx.to_pure_dict(nnx.state(model))
     gather_when_read(model, mesh, compute_dtype(config.model))
     graph = nnx.split(model)[0]
     plan = make_plan(config, examples)
     relative = build_schedule(dataclasses.replace(config.optim, lr=1.0), plan)
-    draw = functools.partial(init_params, **facts)
-    key = jax.random.key(config.seed)
-    params = jax.eval_shape(draw, key)
     optimizer, trained = build_optimizer(config.optim, params), trained_names(config.optim, params)
 
     def start(params: Any) -> State:
         return init_state(params, optimizer, trained, average=config.ema is not None)
 
     def init(key: jax.Array) -> State:
-        return start(draw(key))
+        return start(init_params(key, **facts))
 
-    shapes = jax.eval_shape(init, key)
+    shapes = jax.eval_shape(start, params)
     shardings = tree_shardings(shapes, mesh)
     train_step = jax.jit(
         make_train_step(graph, optimizer, relative, trained, config, task),

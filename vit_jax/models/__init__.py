@@ -87,9 +87,15 @@ def init_params(key: jax.Array, **facts) -> dict:
 
 def abstract_model(**facts) -> Backbone:
     """Return `build_model(**facts)` with shapes in place of parameters; allocates nothing."""
-    return nnx.eval_shape(lambda: build_model(**facts, rngs=nnx.Rngs(params=0)))
+    return nnx.merge(*_split_model(**facts))
 
 
 def model_graph(**facts) -> nnx.GraphDef:
     """Return what `nnx.merge(graph, params)` needs beside the parameters; allocates nothing."""
-    return nnx.split(abstract_model(**facts))[0]
+    return _split_model(**facts)[0]
+
+
+@functools.lru_cache
+def _split_model(**facts) -> tuple[nnx.GraphDef, nnx.State]:
+    # A command asks for the same model several times, and to trace it takes a few tenths of a second.
+    return nnx.split(nnx.eval_shape(lambda: build_model(**facts, rngs=nnx.Rngs(params=0))))

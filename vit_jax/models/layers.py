@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,14 +23,34 @@ def dropout(x: Float[Array, "..."], rate: float, key: Key[Array, ""] | None) -> 
     return jnp.where(kept, x / (1 - rate), 0).astype(x.dtype)
 
 
-def drop_path(
-    x: Float[Array, "batch tokens dim"], rate: Float[Array, ""], key: Key[Array, ""] | None
-) -> Float[Array, "batch tokens dim"]:
-    """Zero each picture's residual branch with probability `rate` and scale the rest (Huang et al., 2016)."""
+class Drops(NamedTuple):
+    """What training drops in a block or, with a leading axis, in each of a stack of blocks.
+
+    Attributes:
+        factors: of the two residual branches of each picture, 0 or more than 1; None: all are 1.
+        key: for dropout and `residual_of_subset`; None: neither acts.
+    """
+
+    factors: Float[Array, "*depth 2 batch"] | None = None
+    key: Key[Array, "*depth"] | None = None
+
+
+def draw_drops(config: Model, depth: int, batch: Float[Array, "batch ..."], key: Key[Array, ""] | None) -> Drops:
+    """Return what so many pictures drop in each block; nothing without a key.
+
+    Stochastic depth (Huang et al., 2016) zeroes the residual branch of a picture with a probability that grows linearly
+    from 0 to `config.drop_path`, and scales the others. It is drawn for all blocks at once, outside of their loop.
+    """
     if key is None:
-        return x
-    kept = jax.random.bernoulli(key, 1 - rate, (x.shape[0], 1, 1))
-    return jnp.where(kept, x / (1 - rate).astype(x.dtype), 0)
+        return Drops()
+    path_key, key = jax.random.split(key)
+    drops_paths = config.drop_path > 0 and not config.drop_path_subset
+    drops_inside = config.dropout > 0 or (config.drop_path > 0 and config.drop_path_subset)
+    kept = 1 - jnp.linspace(0, config.drop_path, depth)[:, None, None]
+    return Drops(
+        jax.random.bernoulli(path_key, kept, (depth, 2, len(batch))) / kept if drops_paths else None,
+        jax.random.split(key, depth) if drops_inside else None,
+    )
 
 
 def subset(rows: int, rate: float) -> tuple[int, int]:
@@ -163,8 +184,7 @@ class Block(nnx.Module):
     def __call__(
         self,
         tokens: Float[Array, "batch tokens dim"],
-        drop_rate: Float[Array, ""],
-        key: Key[Array, ""] | None = None,
+        drops: Drops = Drops(),
         attend: Callable[..., Float[Array, "batch tokens heads head_dim"]] = by_xla,
     ) -> Float[Array, "batch tokens dim"]:
         """Add both residual branches; `attend` is that of `Attention`."""
@@ -179,12 +199,14 @@ class Block(nnx.Module):
         def transform(tokens: Float[Array, "batch tokens dim"]):
             return dropout(scaled(self.mlp(self.norm2(tokens), keys[2]), self.scale2), self.dropout, keys[3])
 
-        keys = (None,) * 5 if key is None else jax.random.split(key, 5)
-        for branch, drop_key in ((mix, keys[1]), (transform, keys[4])):
-            if self.subset and drop_key is not None:
-                tokens = residual_of_subset(tokens, branch, self.subset, drop_key)
+        keys = (None,) * 5 if drops.key is None else jax.random.split(drops.key, 5)
+        for i, (branch, subset_key) in enumerate(((mix, keys[1]), (transform, keys[4]))):
+            if self.subset and subset_key is not None:
+                tokens = residual_of_subset(tokens, branch, self.subset, subset_key)
+            elif drops.factors is not None:
+                tokens = tokens + branch(tokens) * drops.factors[i, :, None, None].astype(tokens.dtype)
             else:
-                tokens = tokens + drop_path(branch(tokens), drop_rate, drop_key)
+                tokens = tokens + branch(tokens)
             tokens = checkpoint_name(tokens, "tokens")
         return tokens
 
@@ -247,10 +269,7 @@ def apply_blocks(
         collect: return the tokens after every block too.
     """
     graph, params = nnx.split(blocks)
-    drop_rates = jnp.linspace(0, config.drop_path, config.depth)
-    # Without stochastic depth or dropout no keys travel, and the compiled scan draws nothing.
-    drops = key is not None and (config.drop_path > 0 or config.dropout > 0)
-    keys = jax.random.split(key, config.depth) if drops else None
+    drops = draw_drops(config, config.depth, tokens, key)
     length = tokens.shape[1]
     attention, masked = make_attention(config, length, str(tokens.dtype), grid, seen, biased=bias is not None)
     tokens, added = (_extended(x, masked, (-2,)) for x in (tokens, added))
@@ -259,18 +278,18 @@ def apply_blocks(
     each_bias, bias = (bias, None) if bias is not None and bias.ndim == 4 else (None, bias)
 
     def body(tokens, layer):
-        params, drop_rate, key, own_added, own_bias, index = layer
+        params, drops, own_added, own_bias, index = layer
         for position in (added, own_added):
             tokens = tokens if position is None else add_position(tokens, position)
         attend = attention(bias if own_bias is None else own_bias, index)
-        tokens = nnx.merge(graph, params)(tokens, drop_rate, key, attend)
+        tokens = nnx.merge(graph, params)(tokens, drops, attend)
         return tokens, tokens if collect else None
 
     unroll = min(config.unroll or 1, config.depth)
     # Where nothing is left of the scan the compiler could undo the recomputing that was asked for.
     prevent_cse = config.remat == "full" and unroll >= config.depth
     body = jax.checkpoint(body, policy=REMAT[config.remat], prevent_cse=prevent_cse)
-    layers = (params, drop_rates, keys, each_added, each_bias, jnp.arange(config.depth))
+    layers = (params, drops, each_added, each_bias, jnp.arange(config.depth))
     tokens, collected = jax.lax.scan(body, tokens, layers, unroll=unroll)
     return tokens[:, :length], None if collected is None else collected[:, :, :length]
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,17 @@ from jaxtyping import Array, Float, Key, Shaped
 from vit_jax.config import Model, Preprocessing
 from vit_jax.errors import InputError
 from vit_jax.models.activations import check_names
-from vit_jax.models.layers import REMAT, Block, PatchEmbedding, compute_dtype, dropout, make_head, stacked
+from vit_jax.models.layers import (
+    REMAT,
+    Block,
+    Drops,
+    PatchEmbedding,
+    compute_dtype,
+    draw_drops,
+    dropout,
+    make_head,
+    stacked,
+)
 from vit_jax.models.position import resample
 from vit_jax.models.tiles import windows
 from vit_jax.pixels import as_input
@@ -94,9 +105,7 @@ class Stage(nnx.Module):
         self.blocks = stacked(lambda rngs: WindowBlock(config, window, dtype=dtype, rngs=rngs), depth, rngs)
         self.config, self.depth = config, depth
 
-    def __call__(
-        self, maps: Maps, drop_rates: Float[Array, " depth"], keys: Key[Array, " depth"] | None
-    ) -> Float[Array, "batch new_rows new_columns new_dim"]:
+    def __call__(self, maps: Maps, drops: Drops) -> Float[Array, "batch new_rows new_columns new_dim"]:
         if self.merging is not None:
             maps = self.merging(maps)
         batch, *grid, dim = maps.shape
@@ -104,12 +113,12 @@ class Stage(nnx.Module):
         facts = dict(grid=grid, window=_window(self.config, grid), method=self.config.resample)
 
         def body(tokens, layer):
-            params, drop_rate, key, index = layer
+            params, drops, index = layer
             block = nnx.merge(graph, params)
-            return block(tokens, drop_rate, key, functools.partial(block.attend, index=index, **facts)), None
+            return block(tokens, drops, functools.partial(block.attend, index=index, **facts)), None
 
         body = jax.checkpoint(body, policy=REMAT[self.config.remat], prevent_cse=False)
-        layers = (params, drop_rates, keys, jnp.arange(self.depth))
+        layers = (params, drops, jnp.arange(self.depth))
         tokens, _ = jax.lax.scan(body, maps.reshape(batch, -1, dim), layers)
         return tokens.reshape(batch, *grid, dim)
 
@@ -220,12 +229,11 @@ class Swin(nnx.Module):
         maps = embedded = self.embedding_norm(self.embedding(images))
         dropout_key, blocks_key = (None, None) if key is None else jax.random.split(key)
         maps = dropout(maps, config.dropout, dropout_key)
-        drops = key is not None and (config.drop_path > 0 or config.dropout > 0)
-        keys = jax.random.split(blocks_key, depth) if drops else None
-        rates, found, first = jnp.linspace(0, config.drop_path, depth), [], 0
+        drops = draw_drops(config, depth, maps, blocks_key)
+        found, first = [], 0
         for i, number in enumerate(config.swin, start=1):
-            own = slice(first, first + number)
-            maps = getattr(self, f"stage{i}")(maps, rates[own], None if keys is None else keys[own])
+            own = jax.tree.map(operator.itemgetter(slice(first, first + number)), drops)
+            maps = getattr(self, f"stage{i}")(maps, own)
             found.append(maps)
             first += number
         return embedded, found
