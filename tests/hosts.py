@@ -1,7 +1,7 @@
-"""One of several processes that read the same batches and train: python -m tests.hosts FOLDER OUT.
+"""One of several processes that read the same batches, and train: python -m tests.hosts FOLDER OUT [train].
 
 Writes OUT-PROCESS.npz, with its rows of every global batch as placed on the devices, before and after augmentation,
-and their labels; and OUT-PROCESS.json, with the losses of 10 steps on digits, on all devices.
+and their labels; and, with `train`, OUT-PROCESS.json, with the losses of 10 steps on digits, on all devices.
 """
 
 import dataclasses
@@ -66,7 +66,8 @@ def losses(devices: int | None = None) -> list[float]:
 
 
 if __name__ == "__main__":
-    folder, out = sys.argv[1:]
+    folder, out, *more = sys.argv[1:]
     with joined():
         np.savez(f"{out}-{jax.process_index()}.npz", **read(folder))
-        Path(f"{out}-{jax.process_index()}.json").write_text(json.dumps(losses()))
+        if more == ["train"]:
+            Path(f"{out}-{jax.process_index()}.json").write_text(json.dumps(losses()))

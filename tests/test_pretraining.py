@@ -9,8 +9,9 @@ import pytest
 from flax import nnx
 
 import vit_jax
-from tests.runs import Run, records
-from tests.tiny import CONFIG, MODEL, run_steps, step_flops
+from tests.runs import records
+from tests.tiny import CONFIG, FILE, MODEL, run_steps, step_flops
+from vit_jax import train
 from vit_jax.cluster.sharding import make_mesh
 from vit_jax.config import Augment, Config, MeshShape, Model, Pretrain
 from vit_jax.errors import InputError
@@ -137,10 +138,12 @@ def test_losses_are_equal_on_eight_devices(task, accumulate):
     np.testing.assert_allclose(run_steps(config, make_mesh(MeshShape(2, 2, 2)), 2)[0], alone, rtol=1e-5)
 
 
-def test_an_encoder_is_loaded_and_fine_tuned_without_what_it_was_trained_with(tmp_path):
+def test_an_encoder_is_loaded_and_fine_tuned_without_what_it_was_trained_with(tmp_path, capsys):
+    (tmp_path / "tiny.py").write_text(FILE)
+    file = f"--config={tmp_path / 'tiny.py'}"
     own = ["--config.pretrain.decoder_width=8", "--config.pretrain.decoder_heads=2"]
     own += ["--config.total=2st", "--config.eval_every=2st", "--config.evaluators=('reconstruction', 'knn')"]
-    Run(tmp_path, tmp_path / "mae", "--config.task=mae", *own).finish()
+    train.main([file, f"--workdir={tmp_path / 'mae'}", "--config.task=mae", *own])
     found = records(tmp_path / "mae")[-1]
     assert found["val/loss"] > 0
     assert "val/accuracy_10nn" in found
@@ -151,9 +154,8 @@ def test_an_encoder_is_loaded_and_fine_tuned_without_what_it_was_trained_with(tm
     assert model.features(np.zeros((1, 8, 8, 1), np.uint8)).shape == (1, 32)
     with pytest.raises(InputError, match="'custom/2' has no head; take its features"):
         model(np.zeros((1, 8, 8, 1), np.uint8))
-    tuned = Run(tmp_path, tmp_path / "tuned", f"--config.init={tmp_path / 'mae'}", "--config.total=1st")
-    tuned.finish()
-    assert "a new head for 10 classes; what task 'mae' put on it is left behind" in tuned.text()
+    train.main([file, f"--workdir={tmp_path / 'tuned'}", f"--config.init={tmp_path / 'mae'}", "--config.total=1st"])
+    assert "a new head for 10 classes; what task 'mae' put on it is left behind" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

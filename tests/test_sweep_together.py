@@ -24,7 +24,15 @@ from vit_jax.sweeps.together import read_command, train_together
 from vit_jax.train import train
 
 # Small batches, so that what is summed in another order is all that differs. Split parameters, gathered when read.
-LONG = dataclasses.replace(CONFIG, batch=32, total="20st", eval_every="10st", save_every="8st", mesh=MeshShape(2, 4))
+LONG = dataclasses.replace(
+    CONFIG,
+    batch=32,
+    total="12st",
+    eval_every="6st",
+    save_every="5st",
+    mesh=MeshShape(2, 4),
+    data=dataclasses.replace(CONFIG.data, val="test[:96]"),
+)
 CONFIGS = [
     LONG,
     dataclasses.replace(LONG, label_smoothing=0.1, optim=Optim(lr=3e-3, weight_decay=0.5)),
@@ -62,7 +70,7 @@ def test_every_run_is_the_run_alone(together, tmp_path):
         train(config, tmp_path / name, Preemption())
         alone, found = timeless(tmp_path / name), timeless(together / name)
         assert [list(record) for record in found] == [list(record) for record in alone]
-        assert [record["step"] for record in found] == list(range(1, 21))
+        assert [record["step"] for record in found] == list(range(1, 13))
         for one, other in zip(alone, found, strict=True):
             # The norm of the gradient is not what the run learns, and loses more digits to sums.
             for key in one.keys() - {"train/grad_norm"}:
@@ -80,18 +88,18 @@ def test_stopped_and_continued_equals_uninterrupted_to_the_bit_whatever_becomes_
     """One of the runs diverges, which ends it alone, also when they are continued."""
     wild = dataclasses.replace(CONFIGS[1], optim=dataclasses.replace(CONFIGS[1].optim, lr=1e30))
     configs = [CONFIGS[0], wild, CONFIGS[2]]
-    # In the evaluation of the last run; each has 12 batches.
-    with pytest.raises(Stop, match="stopped at step 10 of 20, saved; run the same command again") as stop:
-        train_together(configs, folders(tmp_path), StopAt(10 + 12 + 5))
+    # In the evaluation of the last run; each has 3 batches.
+    with pytest.raises(Stop, match="stopped at step 6 of 12, saved; run the same command again") as stop:
+        train_together(configs, folders(tmp_path), StopAt(6 + 3 + 2))
     assert stop.value.code == STOPPED
     last = records(tmp_path / "two")[-1]["step"]
     assert f"two: error: the loss or the gradient of step {last + 1} is not finite" in capsys.readouterr().err
-    assert [len(records(folder)) for folder in folders(tmp_path)] == [10, last, 9]
-    with pytest.raises(Stop, match="stopped at step 15 of 20"):
-        train_together(configs, folders(tmp_path), StopAt(5))
-    assert [saved_steps(folder) for folder in folders(tmp_path)] == [[10, 15]] * 3
+    assert [len(records(folder)) for folder in folders(tmp_path)] == [6, last, 5]
+    with pytest.raises(Stop, match="stopped at step 9 of 12"):
+        train_together(configs, folders(tmp_path), StopAt(3))
+    assert [saved_steps(folder) for folder in folders(tmp_path)] == [[6, 9]] * 3
     # As if the last save had been killed in the middle: all go back to what all have.
-    shutil.rmtree(tmp_path / "one" / "checkpoints" / "15")
+    shutil.rmtree(tmp_path / "one" / "checkpoints" / "9")
     with pytest.raises(Stop, match="error: 1 of 3 runs had a loss or gradient not finite: two") as stop:
         train_together(configs, folders(tmp_path), Preemption())
     assert stop.value.code == NOT_FINITE
@@ -99,7 +107,7 @@ def test_stopped_and_continued_equals_uninterrupted_to_the_bit_whatever_becomes_
     assert not (tmp_path / "two" / "README.md").exists()
     for name in ("one", "three"):
         assert timeless(together / name) == timeless(tmp_path / name)
-        first, second = checkpoint(together / name, 20), checkpoint(tmp_path / name, 20)
+        first, second = checkpoint(together / name, 12), checkpoint(tmp_path / name, 12)
         assert first.keys() == second.keys()
         for key, array in first.items():
             np.testing.assert_array_equal(array, second[key], err_msg=key)
@@ -147,9 +155,9 @@ def test_runs_that_differ_in_more_are_refused(tmp_path, change, names, message):
 
 
 def test_runs_without_a_common_checkpoint_or_a_command_are_refused(tmp_path):
-    for name, step in (("one", 8), ("two", 12)):
+    for name, step in (("one", 4), ("two", 8)):
         (tmp_path / name / "checkpoints" / str(step)).mkdir(parents=True)
-    with pytest.raises(InputError, match=r"in common \(newest: one 8, two 12\); continue them alone"):
+    with pytest.raises(InputError, match=r"in common \(newest: one 4, two 8\); continue them alone"):
         train_together(CONFIGS[:2], folders(tmp_path)[:2], Preemption())
     with pytest.raises(InputError, match=r"command.json' can't be read .*; give the folders of a sweep's runs$"):
         read_command(tmp_path / "one")

@@ -19,18 +19,15 @@ def digests(arrays: Any) -> dict[str, str]:
     depend on order, so the mesh, sharding and number of processes don't matter; changing one word always changes it.
     """
     named = tree.flatten(arrays)
-    pairs = jax.device_get(_digests(list(named.values())))
+    # A program for each shape, not one for all arrays: the optimizer's have the shapes of the parameters. One runs at a
+    # time, because several that communicate can block each other on CPU devices.
+    pairs = jax.device_get([jax.block_until_ready(_digest(array)) for array in named.values()])
     return {name: f"{first:08x}{second:08x}" for name, (first, second) in zip(named, pairs, strict=True)}
 
 
 @jax.jit
-def _digests(arrays: list[jax.Array]) -> list[tuple[jax.Array, jax.Array]]:
-    # Scalars can't be sharded, so every process holds all of them.
-    return [_digest(array) for array in arrays]
-
-
-@jax.jit
 def _digest(array: Shaped[Array, "..."]) -> tuple[UInt32[Array, ""], UInt32[Array, ""]]:
+    # Scalars can't be sharded, so every process holds both.
     if array.dtype == bool:
         array = array.astype(jnp.uint8)
     words = jax.lax.bitcast_convert_type(array, _WORDS[array.dtype.itemsize]).astype(jnp.uint32)
