@@ -32,6 +32,12 @@ install_import_hook(
 # Tracing makes many objects; looking at all of them for cycles as often as Python does took a tenth of the time.
 gc.set_threshold(100_000, 50, 100)
 
+
+def pytest_collection_finish():
+    """What has been imported stays."""
+    gc.freeze()
+
+
 # Files whose tests start whole runs come first, so that neither of two workers is left with one of them at the end.
 LONG = ("hosts", "survival", "train", "final", "sweep_together", "sweep_local", "cache", "publish", "finetune")
 

@@ -114,20 +114,26 @@ def test_training_bears_a_few_bad_pictures(setting, capfd, cache_mb):
     assert [line["val/count"] for line in lines] == [5, 5]
 
 
-def test_training_refuses_the_run_of_another_config_and_leaves_it_alone(setting, capfd):
-    workdir = setting / "run"
-    arguments = [f"--config={setting}/tiny.py", f"--workdir={workdir}", "--config.total=1st"]
-    train.main(arguments)
-    capfd.readouterr()
-    before = snapshot(workdir)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of a single step; it must be left alone."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "tiny.py").write_text(FILE)
+    train.main([f"--config={folder}/tiny.py", f"--workdir={folder}/run", "--config.total=1st"])
+    return folder / "run"
+
+
+def test_training_refuses_the_run_of_another_config_and_leaves_it_alone(trained, capfd):
+    arguments = [f"--config={trained.parent}/tiny.py", f"--workdir={trained}", "--config.total=1st"]
+    before = snapshot(trained)
     error = refusal(capfd, train.main, *arguments, "--config.seed=6", "--config.optim.lr=1.0")
     assert "holds a run of another config (seed: 5 -> 6; optim.lr: 0.01 -> 1.0); choose another workdir" in error
-    assert snapshot(workdir) == before
+    assert snapshot(trained) == before
 
 
 def test_training_refuses_to_go_on_with_other_classes(setting, capfd):
     arguments = [f"--config={setting}/tiny.py", f"--workdir={setting}/run", "--config.total=1st"]
-    arguments += [argument.format(root=setting) for argument in FOLDER]
+    arguments += [*(argument.format(root=setting) for argument in FOLDER), "--config.evaluators={}"]
     train.main(arguments)
     capfd.readouterr()
     before = snapshot(setting / "run")
@@ -153,10 +159,9 @@ def test_missing_arguments_and_files(setting, capfd):
     assert "without model.safetensors (nor run.json)" in refusal(capfd, predict.main, f"--model={setting}", "x.jpg")
 
 
-def test_evaluate_refuses_what_it_cannot_read(setting, capfd):
-    workdir = setting / "run"
-    train.main([f"--config={setting}/tiny.py", f"--workdir={workdir}", "--config.total=1st"])
-    capfd.readouterr()
+def test_evaluate_refuses_what_it_cannot_read(trained, tmp_path, capfd):
+    workdir = tmp_path / "run"
+    shutil.copytree(trained, workdir)
     assert "can't change these keys of a run: seed" in refusal(
         capfd, evaluate.main, f"--workdir={workdir}", "--config.seed=9"
     )

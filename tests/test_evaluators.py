@@ -43,13 +43,13 @@ def subject_of(config, names):
 
 
 def test_evaluations_have_their_own_names_pictures_and_cadence(config_file, capsys):
-    named = {"val": {}, "seen": {"split": "train[:10%]", "every": "4st"}}
-    arguments = [f"--config={config_file}", f"--workdir={config_file.parent}/run", "--config.total=10st"]
-    train.main([*arguments, f"--config.evaluators={named}", "--config.eval_every=5st"])
+    named = {"val": {}, "seen": {"split": "train[:10%]", "every": "2st"}}
+    arguments = [f"--config={config_file}", f"--workdir={config_file.parent}/run", "--config.total=6st"]
+    train.main([*arguments, f"--config.evaluators={named}", "--config.eval_every=3st"])
     steps = {
         name: [r["step"] for r in records(config_file.parent / "run") if f"{name}/accuracy" in r] for name in named
     }
-    assert steps == {"val": [5, 10], "seen": [4, 8, 10]}
+    assert steps == {"val": [3, 6], "seen": [2, 4, 6]}
     last = records(config_file.parent / "run")[-1]
     assert (last["val/count"], last["seen/count"]) == (360, 144)
     capsys.readouterr()
@@ -57,12 +57,12 @@ def test_evaluations_have_their_own_names_pictures_and_cadence(config_file, caps
     printed = json.loads(capsys.readouterr().out)
     assert printed == pytest.approx({name: value for name, value in last.items() if name in printed})
     assert len(printed) == 14
-    found = json.loads((config_file.parent / "run" / "evaluation" / "seen-8.json").read_text())
-    assert found["step"] == 8
-    at_8 = next(record for record in records(config_file.parent / "run") if record["step"] == 8)
-    assert {f"seen/{metric}": found[metric] for metric in ("loss", "accuracy", "ece")}.items() <= at_8.items()
+    found = json.loads((config_file.parent / "run" / "evaluation" / "seen-4.json").read_text())
+    assert found["step"] == 4
+    at_4 = next(record for record in records(config_file.parent / "run") if record["step"] == 4)
+    assert {f"seen/{metric}": found[metric] for metric in ("loss", "accuracy", "ece")}.items() <= at_4.items()
     assert np.shape(found["confusion"]) == (10, 10)
-    assert (config_file.parent / "run" / "evaluation" / "seen-confusion-10.png").read_bytes().startswith(b"\x89PNG")
+    assert (config_file.parent / "run" / "evaluation" / "seen-confusion-6.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_run_may_have_no_evaluation(config_file):

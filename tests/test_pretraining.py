@@ -154,7 +154,8 @@ def test_an_encoder_is_loaded_and_fine_tuned_without_what_it_was_trained_with(tm
     assert model.features(np.zeros((1, 8, 8, 1), np.uint8)).shape == (1, 32)
     with pytest.raises(InputError, match="'custom/2' has no head; take its features"):
         model(np.zeros((1, 8, 8, 1), np.uint8))
-    train.main([file, f"--workdir={tmp_path / 'tuned'}", f"--config.init={tmp_path / 'mae'}", "--config.total=1st"])
+    tuning = [f"--config.init={tmp_path / 'mae'}", "--config.total=1st", "--config.evaluators={}"]
+    train.main([file, f"--workdir={tmp_path / 'tuned'}", *tuning])
     assert "a new head for 10 classes; what task 'mae' put on it is left behind" in capsys.readouterr().out
 
 

@@ -54,8 +54,8 @@ def test_stopped_in_an_evaluation_then_a_process_killed_then_finished_by_one(tmp
 
 
 def test_an_update_that_is_not_finite_is_skipped_and_one_too_many_ends_the_run(tmp_path):
-    diverging = ("--config.optim.lr=1e18", "--config.save_every=2st", "--config.max_skipped=2", "--config.evaluators={}")
-    run = Run(tmp_path, tmp_path / "run", *diverging)
+    diverging = ("--config.optim.lr=1e18", "--config.save_every=2st", "--config.max_skipped=2")
+    run = Run(tmp_path, tmp_path / "run", *diverging, "--config.evaluators={}")
     assert run.wait() == [NOT_FINITE], run.text()
     assert (
         run.text()

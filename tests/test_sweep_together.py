@@ -95,11 +95,9 @@ def test_stopped_and_continued_equals_uninterrupted_to_the_bit_whatever_becomes_
     last = records(tmp_path / "two")[-1]["step"]
     assert f"two: error: the loss or the gradient of step {last + 1} is not finite" in capsys.readouterr().err
     assert [len(records(folder)) for folder in folders(tmp_path)] == [6, last, 5]
-    with pytest.raises(Stop, match="stopped at step 9 of 12"):
-        train_together(configs, folders(tmp_path), StopAt(3))
-    assert [saved_steps(folder) for folder in folders(tmp_path)] == [[6, 9]] * 3
+    assert [saved_steps(folder) for folder in folders(tmp_path)] == [[5, 6]] * 3
     # As if the last save had been killed in the middle: all go back to what all have.
-    shutil.rmtree(tmp_path / "one" / "checkpoints" / "9")
+    shutil.rmtree(tmp_path / "one" / "checkpoints" / "6")
     with pytest.raises(Stop, match="error: 1 of 3 runs had a loss or gradient not finite: two") as stop:
         train_together(configs, folders(tmp_path), Preemption())
     assert stop.value.code == NOT_FINITE

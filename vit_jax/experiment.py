@@ -1,7 +1,6 @@
 """An experiment on a mesh: its plan, its state and how that is sharded, its step."""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple

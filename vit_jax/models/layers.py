@@ -35,6 +35,9 @@ class Drops(NamedTuple):
     key: Key[Array, "*depth"] | None = None
 
 
+NO_DROPS = Drops()
+
+
 def draw_drops(config: Model, depth: int, batch: Float[Array, "batch ..."], key: Key[Array, ""] | None) -> Drops:
     """Return what so many pictures drop in each block; nothing without a key.
 
@@ -42,7 +45,7 @@ def draw_drops(config: Model, depth: int, batch: Float[Array, "batch ..."], key:
     from 0 to `config.drop_path`, and scales the others. It is drawn for all blocks at once, outside of their loop.
     """
     if key is None:
-        return Drops()
+        return NO_DROPS
     path_key, key = jax.random.split(key)
     drops_paths = config.drop_path > 0 and not config.drop_path_subset
     drops_inside = config.dropout > 0 or (config.drop_path > 0 and config.drop_path_subset)
@@ -184,7 +187,7 @@ class Block(nnx.Module):
     def __call__(
         self,
         tokens: Float[Array, "batch tokens dim"],
-        drops: Drops = Drops(),
+        drops: Drops = NO_DROPS,
         attend: Callable[..., Float[Array, "batch tokens heads head_dim"]] = by_xla,
     ) -> Float[Array, "batch tokens dim"]:
         """Add both residual branches; `attend` is that of `Attention`."""
