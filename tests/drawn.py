@@ -1,6 +1,7 @@
-"""Models with random parameters, drawn by NumPy so that nothing is compiled."""
+"""Models with random parameters, drawn by NumPy so that nothing is compiled, and calls of them that compile once."""
 
-import jax
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -36,6 +37,19 @@ def pictures(height=64, width=64, *, count=2, channels=3):
     return jnp.asarray(np.random.default_rng(1).uniform(-1, 1, (count, height, width, channels)), jnp.float32)
 
 
+# Parameters are arguments: XLA takes long to fold constants, and models that are alike share a program.
+@nnx.jit
+def logits_of(model, images):
+    """Return the model's logits."""
+    return model(images)
+
+
+@functools.partial(nnx.jit, static_argnums=2)
+def activations_of(model, images, names):
+    """Return {name: activation}."""
+    return model.activations(images, *names)
+
+
 def encode(model, *size):
     """Return the encoder's output tokens for these pictures."""
-    return np.asarray(jax.jit(lambda images: model.activations(images, "tokens")["tokens"])(pictures(*size)))
+    return np.asarray(activations_of(model, pictures(*size), ("tokens",))["tokens"])

@@ -18,7 +18,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from tests.drawn import drawn_model
+from tests.drawn import drawn_model, logits_of
 from tests.programs import exact_pixels, program_pixels
 from vit_jax.config import Config
 from vit_jax.data.decode import decode_as
@@ -47,7 +47,7 @@ def main() -> None:
     ours = np.stack([decode_as(config, file) for file in files])
     pillow = np.stack([program_pixels(io.BytesIO(file), (224, 224), config.data.crop_fraction) for file in files])
     exact = np.stack([exact_pixels(io.BytesIO(file), (224, 224), config.data.crop_fraction) for file in files])
-    logits = np.asarray(jax.jit(model)(ours))
+    logits = np.asarray(logits_of(model, ours))
     probabilities = np.asarray(jax.nn.softmax(logits))
     print(f"{args.model}: {len(files)} photographs, logits up to {np.abs(logits).max():.3g}")
     differing = np.abs(pillow.astype(int) - ours).reshape(len(files), -1).max(axis=1)

@@ -13,7 +13,7 @@ from jax import export as jax_export
 from PIL import Image
 
 import vit_jax
-from tests.drawn import drawn_model
+from tests.drawn import drawn_model, logits_of
 from tests.programs import PROGRAMS, exact_pixels, program_pixels
 from vit_jax.config import Config
 from vit_jax.data.decode import decode_as
@@ -60,7 +60,7 @@ def test_stablehlo_equals_the_model_for_any_batch(tmp_path, kind):
     exported = jax_export.deserialize(bytearray(path.read_bytes()))
     assert exported.platforms == ("cpu", "cuda", "tpu", "rocm")
     images = pictures(3, 64, 64)
-    wanted = jax.nn.softmax(jax.jit(given.model)(images))
+    wanted = jax.nn.softmax(logits_of(given.model, images))
     for number in (1, 3):
         np.testing.assert_allclose(exported.call(images[:number]), wanted[:number], atol=1e-5, rtol=0)
 
@@ -71,7 +71,7 @@ def test_onnx_equals_the_model_for_any_batch(tmp_path, kind):
     given, path = opened(**KINDS[kind]), tmp_path / "model.onnx"
     assert export_model(given, path) <= 1e-4
     images = pictures(3, 64, 64)
-    wanted = jax.nn.softmax(jax.jit(given.model)(images))
+    wanted = jax.nn.softmax(logits_of(given.model, images))
     for number in (1, 3):
         found = onnx.run(path.read_bytes(), images[:number])
         np.testing.assert_allclose(found, wanted[:number], atol=1e-4, rtol=0)

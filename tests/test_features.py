@@ -1,11 +1,10 @@
 """Features of pictures: every activation and pooling of ViTs, hybrids and ResNets."""
 
-import jax
 import numpy as np
 import pytest
 from flax import nnx
 
-from tests.drawn import drawn_model
+from tests.drawn import activations_of, drawn_model
 from vit_jax import data
 from vit_jax.cluster.sharding import make_mesh
 from vit_jax.config import Config, Data, Evaluation, MeshShape
@@ -56,7 +55,7 @@ def test_features_of_every_picture_once(subjects, kind, text, expected):
     found = make_features(subject, text)(params, split, iter)
     source = data.open_split(subject.config, "test[:50]")
     name = text.split(":")[0]
-    activation = jax.jit(lambda images: model.activations(images, name)[name])(source.images)
+    activation = activations_of(model, source.images, (name,))[name]
     np.testing.assert_allclose(found.vectors, expected(lambda _: np.asarray(activation)), atol=1e-5)
     assert found.vectors.dtype == np.float32
     np.testing.assert_array_equal(found.labels, source.labels)

@@ -12,7 +12,7 @@ from flax import nnx
 from PIL import Image
 
 import vit_jax
-from tests.drawn import drawn_model
+from tests.drawn import activations_of, drawn_model
 from tests.test_bad_input import refusal
 from vit_jax.config import Config
 from vit_jax.data.decode import decode_as
@@ -194,8 +194,8 @@ def test_the_command(where, tmp_path, capsys):
     # The mean over the three pictures, of what the model itself says of each.
     opened = open_model(where / "model.npz", image_size=(32, 64))
     pixels = np.stack([decode_as(opened.config, where / f"{i}$.png") for i in range(3)])
-    names = [f"attention/{i}" for i in range(3)]
-    weights = jax.jit(lambda images: opened.model.activations(images, *names))(pixels)
+    names = tuple(f"attention/{i}" for i in range(3))
+    weights = activations_of(opened.model, pixels, names)
     each = np.stack([attention_distance(weights[name], (2, 4), 16) for name in names])
     with np.load(out / "inside.npz") as arrays:
         np.testing.assert_allclose(arrays["distance"], each.mean(axis=1), rtol=1e-4)

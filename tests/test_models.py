@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import TypeCheckError
 
 import vit_jax
-from tests.drawn import drawn_model, encode, params_of, pictures
+from tests.drawn import activations_of, drawn_model, encode, logits_of, params_of, pictures
 from vit_jax import tree
 from vit_jax.config import Model
 from vit_jax.errors import InputError
@@ -250,7 +250,7 @@ def test_bfloat16_is_near_float32():
 
 def test_pictures_of_any_shape_and_channels():
     model = drawn_model(image_size=(32, 48), channels=1, representation=7)
-    assert jax.jit(model)(pictures(32, 48, channels=1)).shape == (2, 7)
+    assert logits_of(model, pictures(32, 48, channels=1)).shape == (2, 7)
     assert model.position.grid.shape == (2, 3, 32)
 
 
@@ -267,19 +267,20 @@ def test_pictures_of_any_shape_and_channels():
 )
 def test_every_head_gives_one_vector_a_picture(options, prefix):
     model = drawn_model(**options)
-    tokens, logits = jax.jit(lambda images: (model.activations(images, "tokens")["tokens"], model(images)))(pictures())
+    seen = activations_of(model, pictures(), ("tokens", "logits"))
+    tokens, logits = seen["tokens"], seen["logits"]
     assert tokens.shape == (2, prefix + 16, 32)
     assert logits.shape == (2, 7)
     assert np.abs(logits[0] - logits[1]).max() > 1e-3
 
 
 def test_unpooled_gives_logits_of_every_token():
-    assert jax.jit(drawn_model(pool="none", registers=1))(pictures()).shape == (2, 17, 7)
+    assert logits_of(drawn_model(pool="none", registers=1), pictures()).shape == (2, 17, 7)
 
 
 def test_average_pooling_reads_the_patches_alone():
     model = drawn_model(pool="gap", class_token=True, registers=2)
-    seen = jax.jit(lambda images: model.activations(images, "pooled", "tokens"))(pictures())
+    seen = activations_of(model, pictures(), ("pooled", "tokens"))
     features, tokens = seen["pooled"], seen["tokens"]
     np.testing.assert_allclose(features, tokens[:, 3:].mean(axis=1), atol=1e-6)
 
@@ -297,7 +298,7 @@ def test_layer_scale_of_one_and_prefix_positions_of_zero_change_nothing():
 def test_activations_are_those_of_the_call():
     model = drawn_model(registers=1)
     names = ("embedding", "block/1", "tokens", "pooled", "logits", "stage/0", "attention/0", "attention/1")
-    seen = jax.jit(lambda images: model.activations(images, *names))(pictures())
+    seen = activations_of(model, pictures(), names)
     assert set(seen) == set(names)
     assert seen["embedding"].shape == seen["stage/0"].shape == (2, 4, 4, 32)
     assert seen["block/1"].shape == (2, 18, 32)
@@ -337,9 +338,7 @@ def test_every_kind_of_model_is_asked_alike():
         (bit, [(2, 16, 16, 128), (2, 8, 8, 256)]),
     ):
         names = [name for name in model.activation_names() if name.startswith("stage/")]
-        seen = jax.jit(lambda images, model=model, names=names: model.activations(images, "pooled", "tokens", *names))(
-            pictures()
-        )
+        seen = activations_of(model, pictures(), ("pooled", "tokens", *names))
         assert [seen[name].shape for name in names] == shapes
         assert seen["tokens"].ndim == 3
         np.testing.assert_allclose(seen["pooled"], model.features(pictures()), rtol=1e-5, atol=1e-5)

@@ -5,14 +5,13 @@ import json
 import re
 import shutil
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.metrics import average_precision_score, f1_score
 
-from tests.drawn import drawn_model
+from tests.drawn import drawn_model, logits_of
 from tests.pairs import compose
 from tests.runs import assert_equal_runs, saved_steps
 from tests.test_bad_input import refusal
@@ -69,7 +68,7 @@ def test_training_evaluates_what_scikit_learn_computes(run, pairs, capsys):
     source = data.open_split(config, "test", label_names)
     images = np.stack([np.asarray(Image.open(source[i].picture))[..., None] for i in range(100)])
     # Compiled, as the command's: operation by operation, the last bits differ, and near ties are ranked otherwise.
-    logits = np.asarray(jax.jit(lambda images: model(images))(jnp.asarray(images)), np.float64)
+    logits = np.asarray(logits_of(model, jnp.asarray(images)), np.float64)
     shown = source.labels.any(0)
     precision = average_precision_score(source.labels[:, shown], logits[:, shown], average="macro")
 

@@ -7,14 +7,13 @@ import re
 import threading
 
 import huggingface_hub
-import jax
 import numpy as np
 import publish
 import pytest
 from huggingface_hub import constants, hf_api
 
 import vit_jax
-from tests.drawn import drawn_model, pictures
+from tests.drawn import drawn_model, logits_of, pictures
 from tests.tiny import FILE
 from vit_jax import train
 from vit_jax.errors import InputError
@@ -112,7 +111,7 @@ def test_the_first_format_that_holds_the_model(tmp_path, options, format):
     tried = list(publish.FORMATS)[: list(publish.FORMATS).index(format)]
     assert [line.partition(":")[0] for line in lines] == [*(f"not {name}" for name in tried), "format"]
     again = vit_jax.load(tmp_path / publish.FORMATS[format])
-    found, wanted = (jax.jit(one)(pictures()) for one in (again, model))
+    found, wanted = (logits_of(one, pictures()) for one in (again, model))
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
 
 
@@ -131,7 +130,7 @@ def test_a_run(tmp_path, capsys):
     assert str(tmp_path) not in "".join(path.read_text() for path in (tmp_path / "out").glob("*.[jmt]*"))
     model, again = vit_jax.load(run), vit_jax.load(tmp_path / "out")
     images = pictures(8, 8, channels=1)
-    np.testing.assert_allclose(jax.jit(again)(images), jax.jit(model)(images), atol=1e-5)
+    np.testing.assert_allclose(logits_of(again, images), logits_of(model, images), atol=1e-5)
     # --card writes into the run directory; a card of one's own goes along as it is.
     capsys.readouterr()
     publish.main([str(run), "--card"])

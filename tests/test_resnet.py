@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tests.drawn import drawn_model, params_of, pictures
+from tests.drawn import drawn_model, logits_of, params_of, pictures
 from vit_jax.config import Model, from_dict
 from vit_jax.errors import InputError
 from vit_jax.models.resnet import StdConv, Unit
@@ -58,7 +58,7 @@ def test_stacked_units_are_units_one_after_another(name):
 
 def test_bit_runs_on_any_size_and_has_a_head_of_features():
     model = drawn_model(name="BiT-custom", resnet=(1, 1), resnet_width=32)
-    assert jax.jit(model)(pictures(50, 70)).shape == (2, 7)
+    assert logits_of(model, pictures(50, 70)).shape == (2, 7)
     assert params_of(model)["head/kernel"].shape == (4 * 64, 7)
 
 

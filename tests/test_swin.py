@@ -12,6 +12,7 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 import vit_jax
+from tests.drawn import logits_of
 from tests.drawn_swin import CASES, draw, pictures
 from tests.tiny import CONFIG, run_steps
 from vit_jax import tree
@@ -54,7 +55,7 @@ def parameters(model):
 def test_logits_are_those_of_the_code_base(tmp_path, name):
     model, (_, size, window, shape) = vit_jax.load(write_reference(tmp_path, name)), CASES[name]
     assert (model.image_size, model.config.window, model.config.swin) == ((size, size), window, shape.swin)
-    logits = jax.jit(lambda x: model(x))(pictures(size))
+    logits = logits_of(model, pictures(size))
     np.testing.assert_allclose(logits, REFERENCE[name], rtol=0, atol=2e-5 * np.abs(REFERENCE[name]).max())
 
 

@@ -9,7 +9,7 @@ import pytest
 import safetensors.numpy
 
 import vit_jax
-from tests.drawn import drawn_model, params_of, pictures
+from tests.drawn import drawn_model, logits_of, params_of, pictures
 from tests.golden import DATA, EXPECTED, FILES, load, relative, same_model
 from vit_jax.errors import InputError
 from vit_jax.weights.files import read_arrays, write_npz, write_safetensors
@@ -40,7 +40,7 @@ def test_outputs_are_the_owners(case):
 @pytest.mark.parametrize("case", FILES)
 def test_bfloat16_is_near(case):
     model = load(case, dtype="bfloat16")
-    logits = jax.jit(model)(EXPECTED[f"{case}/images"])
+    logits = logits_of(model, EXPECTED[f"{case}/images"])
     assert logits.dtype == np.float32
     assert relative(logits, EXPECTED[f"{case}/logits"]) < 3e-2
 
@@ -50,7 +50,7 @@ def test_another_resolution_by_load_and_by_call(case):
     resized, images = load(case, image_size=96), EXPECTED[f"{case}/resized_images"]
     np.testing.assert_allclose(resized.position((6, 6)), EXPECTED[f"{case}/resized_pos_embedding"][0], atol=1e-6)
     for model in (resized, load(case)):
-        assert relative(jax.jit(model)(images), EXPECTED[f"{case}/resized_logits"]) < 2e-5
+        assert relative(logits_of(model, images), EXPECTED[f"{case}/resized_logits"]) < 2e-5
 
 
 def test_published_plain_names_are_read(tmp_path):

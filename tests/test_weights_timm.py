@@ -3,12 +3,11 @@
 import json
 import shutil
 
-import jax
 import numpy as np
 import pytest
 
 import vit_jax
-from tests.drawn import TINY, drawn_model
+from tests.drawn import TINY, drawn_model, logits_of
 from tests.golden import DATA, relative, same_model
 from vit_jax.config import Model, Preprocessing
 from vit_jax.errors import InputError
@@ -44,7 +43,7 @@ def told(path, message, **options):
 
 @pytest.mark.parametrize("case", FILES)
 def test_outputs_are_the_owners(case):
-    assert relative(jax.jit(load(case))(EXPECTED[f"{case}/images"]), EXPECTED[f"{case}/logits"]) < 1e-5
+    assert relative(logits_of(load(case), EXPECTED[f"{case}/images"]), EXPECTED[f"{case}/logits"]) < 1e-5
 
 
 @pytest.mark.parametrize("case", FILES)
@@ -69,7 +68,7 @@ def test_a_new_head_goes_on_a_bit():
 def test_outputs_of_the_originals_style_differ():
     # Otherwise there would be no need of resnet_style.
     for case in ("timm_hybrid", "timm_bit"):
-        logits = jax.jit(load(case, resnet_style="google"))(EXPECTED[f"{case}/images"])
+        logits = logits_of(load(case, resnet_style="google"), EXPECTED[f"{case}/images"])
         assert 1e-5 < relative(logits, EXPECTED[f"{case}/logits"]) < 0.2
 
 
