@@ -15,7 +15,8 @@ from vit_jax import tree
 from vit_jax.config import Model
 from vit_jax.errors import InputError
 from vit_jax.models import abstract_model
-from vit_jax.models.layers import Drops, add_position, apply_blocks, draw_drops, gelu, residual_of_subset
+from vit_jax.models.drops import Drops, draw_drops, residual_of_subset
+from vit_jax.models.layers import add_position, apply_blocks, gelu
 from vit_jax.pixels import as_input
 
 TINY = dict(width=16, depth=2, num_heads=2, mlp_dim=32, num_classes=5, image_size=16)

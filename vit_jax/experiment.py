@@ -16,7 +16,8 @@ from vit_jax.cluster.sharding import BATCH, gather_when_read, tree_shardings, wi
 from vit_jax.config import PRETRAINING, Config, Plan, make_plan
 from vit_jax.errors import InputError
 from vit_jax.models import abstract_model, init_params
-from vit_jax.models.layers import compute_dtype, subset
+from vit_jax.models.drops import subset
+from vit_jax.models.layers import compute_dtype
 from vit_jax.models.variants import resolve
 from vit_jax.optim import build_optimizer, build_schedule
 from vit_jax.optim.rates import trained_names

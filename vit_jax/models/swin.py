@@ -13,17 +13,8 @@ from jaxtyping import Array, Float, Key, Shaped
 from vit_jax.config import Model, Preprocessing
 from vit_jax.errors import InputError
 from vit_jax.models.activations import check_names
-from vit_jax.models.layers import (
-    REMAT,
-    Block,
-    Drops,
-    PatchEmbedding,
-    compute_dtype,
-    draw_drops,
-    dropout,
-    make_head,
-    stacked,
-)
+from vit_jax.models.drops import Drops, draw_drops, dropout
+from vit_jax.models.layers import REMAT, Block, PatchEmbedding, compute_dtype, make_head, stacked
 from vit_jax.models.position import resample
 from vit_jax.models.tiles import windows
 from vit_jax.pixels import as_input

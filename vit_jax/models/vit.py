@@ -13,13 +13,13 @@ from vit_jax.config import Model, Preprocessing
 from vit_jax.errors import InputError
 from vit_jax.models.activations import attention_weights, check_names
 from vit_jax.models.compact import ConvTokenizer, SequencePool
+from vit_jax.models.drops import dropout
 from vit_jax.models.layers import (
     AttentionPool,
     PatchEmbedding,
     add_position,
     apply_blocks,
     compute_dtype,
-    dropout,
     make_blocks,
     make_head,
 )
