@@ -153,6 +153,16 @@ def test_block_equals_plain_numpy():
     np.testing.assert_allclose(encode(model, 32, 32), norm(tokens, p["norm"]), atol=2e-5)
 
 
+def test_models_of_shapes_share_no_variables():
+    facts = dict(config=Model(name="Ti/16"), num_classes=7, image_size=64, channels=3)
+    one, two = (
+        {id(node) for _, node in nnx.iter_graph(abstract_model(**facts)) if isinstance(node, nnx.Variable)}
+        for _ in range(2)
+    )
+    assert len(one) == len(two) > 10
+    assert not one & two
+
+
 def test_randomness_needs_a_key():
     model = drawn_model(dropout=0.5, drop_path=0.5)
     features = model.features(pictures())

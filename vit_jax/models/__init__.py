@@ -87,7 +87,7 @@ def init_params(key: jax.Array, **facts) -> dict:
 
 def abstract_model(**facts) -> Backbone:
     """Return `build_model(**facts)` with shapes in place of parameters; allocates nothing."""
-    return nnx.merge(*_split_model(**facts))
+    return nnx.merge(*_split_model(**facts), copy=True)
 
 
 def model_graph(**facts) -> nnx.GraphDef:
