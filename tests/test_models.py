@@ -155,10 +155,8 @@ def test_block_equals_plain_numpy():
 
 def test_models_of_shapes_share_no_variables():
     facts = dict(config=Model(name="Ti/16"), num_classes=7, image_size=64, channels=3)
-    one, two = (
-        {id(node) for _, node in nnx.iter_graph(abstract_model(**facts)) if isinstance(node, nnx.Variable)}
-        for _ in range(2)
-    )
+    models = [abstract_model(**facts) for _ in range(2)]
+    one, two = ({id(node) for _, node in nnx.iter_graph(model) if isinstance(node, nnx.Variable)} for model in models)
     assert len(one) == len(two) > 10
     assert not one & two
 
