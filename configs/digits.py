@@ -1,4 +1,4 @@
-"""A small ViT from scratch on scikit-learn's digits (1,437 to train, 360 to test), in a minute on a CPU.
+"""A small ViT from scratch on scikit-learn's digits (1,437 to train, 360 to test), in a minute or two on a CPU.
 
 python -m vit_jax.train --config=configs/digits.py --workdir=runs/digits
 """

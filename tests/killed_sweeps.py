@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.quick import FLAGS
 from tests.runs import assert_equal_runs, records
 from tests.tiny import FILE
 from vit_jax.errors import RUNS_FAILED
@@ -44,7 +45,7 @@ class Sweep:
         self.command += options
         self.process = None
         # Without the tests' simulated devices: one device for each run.
-        self.environment = dict(environment or os.environ) | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+        self.environment = dict(environment or os.environ) | {"XLA_FLAGS": FLAGS}
 
     def start(self) -> None:
         """Start the command, or start it again."""

@@ -153,12 +153,9 @@ def test_block_equals_plain_numpy():
     np.testing.assert_allclose(encode(model, 32, 32), norm(tokens, p["norm"]), atol=2e-5)
 
 
-def test_models_of_shapes_share_no_variables():
-    facts = dict(config=Model(name="Ti/16"), num_classes=7, image_size=64, channels=3)
-    models = [abstract_model(**facts) for _ in range(2)]
-    one, two = ({id(node) for _, node in nnx.iter_graph(model) if isinstance(node, nnx.Variable)} for model in models)
-    assert len(one) == len(two) > 10
-    assert not one & two
+def test_a_list_is_a_picture_size_too():
+    sizes = TINY | dict(image_size=[16, 32])
+    assert vit_jax.create_model("Ti/8", **sizes).image_size == (16, 32)
 
 
 def test_randomness_needs_a_key():

@@ -17,7 +17,8 @@ def set_up() -> None:
     """Cache compiled programs, keep the memory of one step on the CPU for the next, look for cycles less often."""
     keep_compiled()
     keep_memory()
-    # Tracing makes many objects; to look for cycles as often as Python does took a tenth of the time of a start.
+    # Tracing makes many objects; to look for cycles as often as Python does took a tenth of the time of a
+    # short run.
     gc.set_threshold(10_000, 50, 100)
 
 

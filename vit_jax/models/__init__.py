@@ -75,7 +75,8 @@ def create_model(
             raise InputError(f"create_model: no option {key!r}; {nearest(key, fields)}")
     config = Model(name=name, **overrides)
 
-    facts = {"config": config, "num_classes": num_classes, "image_size": image_size, "channels": channels}
+    size = height_width(image_size)
+    facts = {"config": config, "num_classes": num_classes, "image_size": size, "channels": channels}
     return nnx.merge(model_graph(**facts), init_params(jax.random.key(seed), **facts))
 
 
@@ -87,15 +88,9 @@ def init_params(key: jax.Array, **facts) -> dict:
 
 def abstract_model(**facts) -> Backbone:
     """Return `build_model(**facts)` with shapes in place of parameters; allocates nothing."""
-    return nnx.merge(*_split_model(**facts), copy=True)
+    return nnx.eval_shape(lambda: build_model(**facts, rngs=nnx.Rngs(params=0)))
 
 
 def model_graph(**facts) -> nnx.GraphDef:
     """Return what `nnx.merge(graph, params)` needs beside the parameters; allocates nothing."""
-    return _split_model(**facts)[0]
-
-
-@functools.lru_cache
-def _split_model(**facts) -> tuple[nnx.GraphDef, nnx.State]:
-    # A command asks for the same model several times, and to trace it takes a few tenths of a second.
-    return nnx.split(nnx.eval_shape(lambda: build_model(**facts, rngs=nnx.Rngs(params=0))))
+    return nnx.split(abstract_model(**facts))[0]
