@@ -53,6 +53,30 @@ ENTRY %main (a: bf16[64,128]) -> bf16[64,128] {
     assert [each.moved for each in operations(text)] == [2 * 64 * 128, 2 * 64 * 128]
 
 
+def test_a_slice_within_a_nested_fusion_counts_as_what_it_reads_and_an_allocation_as_nothing():
+    text = """
+%cut (a.2: f32[12,64,128], i.2: s32[]) -> f32[1,64,128] {
+  %a.2 = f32[12,64,128]{2,1,0} parameter(0)
+  %i.2 = s32[] parameter(1)
+  ROOT %slice = f32[1,64,128]{2,1,0} dynamic-slice(%a.2, %i.2), dynamic_slice_sizes={1,64,128}
+}
+
+%negated (a.1: f32[12,64,128], i.1: s32[]) -> f32[1,64,128] {
+  %a.1 = f32[12,64,128]{2,1,0} parameter(0)
+  %i.1 = s32[] parameter(1)
+  %inner = f32[1,64,128]{2,1,0} fusion(%a.1, %i.1), kind=kLoop, calls=%cut
+  ROOT %negate = f32[1,64,128]{2,1,0} negate(%inner)
+}
+
+ENTRY %main (i: s32[]) -> f32[1,64,128] {
+  %i = s32[] parameter(0)
+  %a = f32[12,64,128]{2,1,0} custom-call(), custom_call_target="AllocateBuffer"
+  ROOT %outer = f32[1,64,128]{2,1,0} fusion(%a, %i), calls=%negated, backend_config={"estimated_cycles":"71"}
+}
+"""
+    assert [(each.moved, each.cycles) for each in operations(text)] == [(2 * 4 * 64 * 128 + 4, 71)]
+
+
 def test_a_loop_counts_as_often_as_it_runs_and_a_slice_as_what_it_reads():
     def products(kernels, x):
         return jax.lax.scan(lambda x, kernel: (jnp.tanh(x @ kernel), None), x, kernels)[0]
@@ -74,7 +98,7 @@ def test_a_loop_counts_as_often_as_it_runs_and_a_slice_as_what_it_reads():
     ],
 )
 def test_an_operation_is_told_under_its_part(path, flops, part):
-    assert part_of(Operation("fusion", 1, 1, flops, path)) == part
+    assert part_of(Operation("fusion", 1, 1, flops, 0, path)) == part
 
 
 # JAX's profile reader raises warnings on Python 3.12 and newer, where an error would abort the process.

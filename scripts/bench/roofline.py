@@ -49,6 +49,7 @@ class Operation(NamedTuple):
         times: how often it runs.
         moved: bytes that one run reads and writes.
         flops: of its matrix products in one run.
+        cycles: that the compiler expects one run to take; only a TPU's says, and 0 for copies and for Pallas kernels.
         path: JAX's name for where in the program it comes from.
     """
 
@@ -56,6 +57,7 @@ class Operation(NamedTuple):
     times: int
     moved: int
     flops: int
+    cycles: int
     path: str
 
 
@@ -70,7 +72,7 @@ def _launched(name: str, times: int, computations: dict[str, list[Instruction]])
     for instruction in computations[name]:
         if (
             instruction.operation in FREE
-            or "ConcatBitcast" in instruction.attributes
+            or re.search('"(ConcatBitcast|AllocateBuffer)"', instruction.attributes)
             or instruction.operation.endswith("-done")
         ):
             continue
@@ -80,8 +82,9 @@ def _launched(name: str, times: int, computations: dict[str, list[Instruction]])
                 yield from _launched(called, number, computations)
             continue
         path = re.search(r'op_name="([^"]*)"', instruction.attributes)
-        moved, flops = _cost(instruction, shapes, computations)
-        yield Operation(instruction.name[1:], times, moved, flops, path[1] if path else "")
+        cycles = re.search(r'"estimated_cycles":"(\d+)"', instruction.attributes)
+        cost = _cost(instruction, shapes, computations)
+        yield Operation(instruction.name[1:], times, *cost, int(cycles[1]) if cycles else 0, path[1] if path else "")
 
 
 def _cost(
@@ -94,7 +97,7 @@ def _cost(
         work = [part for part in inner if part.operation not in FREE]
         if [part.operation for part in work] == ["fusion"]:  # A fusion that is launched asynchronously.
             return _cost(work[0], inside, computations)
-        return _moved(inner), _fused_flops(inner, computations)
+        return _moved(inner, computations), _fused_flops(inner, computations)
     if instruction.operation == "copy-start":  # Its shape is that of the input and the output.
         return stored(instruction.shape), 0
     if instruction.operation == "slice-start":  # Its shape is that of the whole input and the output.
@@ -117,29 +120,31 @@ def _fused_flops(fused: list[Instruction], computations: dict[str, list[Instruct
     )
 
 
-def _moved(fused: list[Instruction]) -> int:
+def _moved(fused: list[Instruction], computations: dict[str, list[Instruction]]) -> int:
     """Return the bytes that a fusion reads and writes; arrays sliced or updated in place count only in that part."""
     shapes = {part.name: part.shape for part in fused}
-    uses = collections.defaultdict(list)
-    for part in fused:
-        for name in part.inputs:
-            uses[name].append(part)
-
-    def read(name: str) -> int:
-        total = 0
-        for use in uses[name]:
-            if use.operation in ("dynamic-slice", "slice", "gather"):
-                total += min(size_of(use.shape), stored(shapes[name]))
-            elif use.operation == "bitcast":
-                total += read(use.name)
-            elif use.operation != "dynamic-update-slice" or use.inputs[0] != name:
-                return stored(shapes[name])
-        return min(total, stored(shapes[name]))
-
     updates = [part for part in fused if part.operation == "dynamic-update-slice"]
     saved = sum(size_of(part.shape) - size_of(shapes[part.inputs[1]]) for part in updates)
     written = max(stored(fused[-1].shape) - saved, 0)  # The root comes last.
-    return written + sum(read(part.name) for part in fused if part.operation == "parameter")
+    return written + sum(_read(part, fused, computations) for part in fused if part.operation == "parameter")
+
+
+def _read(source: Instruction, fused: list[Instruction], computations: dict[str, list[Instruction]]) -> int:
+    """Return the bytes that a fusion, or a fusion within it, reads of one of its arrays."""
+    total = 0
+    for use in (part for part in fused if source.name in part.inputs):
+        if use.operation in ("dynamic-slice", "slice", "gather"):
+            total += size_of(use.shape)
+        elif use.operation == "bitcast":
+            total += _read(use, fused, computations)
+        elif use.operation == "fusion":
+            inner = computations[use.called[0]]
+            taken = {str(i) for i, name in enumerate(use.inputs) if name == source.name}
+            entries = (part for part in inner if part.operation == "parameter" and part.operands in taken)
+            total += sum(_read(part, inner, computations) for part in entries)
+        elif use.operation != "dynamic-update-slice" or use.inputs[0] != source.name:
+            return stored(source.shape)
+    return min(total, stored(source.shape))
 
 
 def _flops(instruction: Instruction, shapes: dict[str, str]) -> int:
@@ -322,5 +327,6 @@ def _row(part: str, group: list[Operation], rates: tuple[float, float], seconds:
         "GFLOP": sum(operation.times * operation.flops for operation in group) / 1e9,
         "GB": sum(operation.times * operation.moved for operation in group) / 1e9,
         "floor ms": 1e3 * sum(_floor(operation, rates) for operation in group),
+        "planned Mcycles": sum(operation.times * operation.cycles for operation in group) / 1e6 or None,
         "measured ms": 1e3 * sum(seconds.get(operation.name, 0) for operation in group) if seconds else None,
     }

@@ -186,9 +186,21 @@ class Attention(nnx.Module):
         self, tokens: Float[Array, "batch tokens dim"], context: Float[Array, "batch context dim"]
     ) -> tuple[Float[Array, "batch _ heads head_dim"], ...]:
         query, key, value = (
-            checkpoint_name(linear(x), "projected")
+            checkpoint_name(_in_heads(linear, x), "projected")
             for linear, x in ((self.query, tokens), (self.key, context), (self.value, context))
         )
         if self.query_norm is not None:
             query, key = self.query_norm(query), self.key_norm(key)
         return query, key, value
+
+
+def _in_heads(linear: nnx.LinearGeneral, x: Float[Array, "batch tokens dim"]) -> Float[Array, "batch tokens heads _"]:
+    """Return what a linear layer to (heads, head_dim) returns.
+
+    Heads are cut last, because XLA's GPU compiler takes a bias into the matrix product only if it is a vector.
+    """
+    kernel = linear.kernel[...].astype(linear.dtype)
+    flat = x.astype(linear.dtype) @ kernel.reshape(len(kernel), -1)
+    if linear.bias is not None:
+        flat = flat + linear.bias[...].astype(linear.dtype).reshape(-1)
+    return flat.reshape(*x.shape[:-1], *kernel.shape[1:])
