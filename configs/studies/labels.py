@@ -1,7 +1,7 @@
 """What pre-training without labels is worth: fine-tuned on 1 % and 10 % of the labels, against from scratch.
 
-python scripts/sweep.py configs/pretrain.py:epochs=15 --workdir=studies/pretrained --processes=2 \
-    --config.data.path=DIR          # CIFAR-10 as DIR/{train,test}/<class>/*.png or *.jpg
+python scripts/sweep.py configs/pretrain.py:epochs=33 --workdir=studies/pretrained --processes=2 \
+    --config.data.path=DIR --config.eval_every=100%     # CIFAR-10 as DIR/{train,test}/<class>/*.png or *.jpg
 python scripts/sweep.py configs/studies/labels.py:runs=studies/pretrained --workdir=studies/labels --processes=2 \
     --config.data.path=DIR
 python scripts/figures.py labels studies/labels/results.csv --out=labels.png
