@@ -49,7 +49,7 @@ class Operation(NamedTuple):
         times: how often it runs.
         moved: bytes that one run reads and writes.
         flops: of its matrix products in one run.
-        cycles: that the compiler expects one run to take; only a TPU's says, and 0 for copies and for Pallas kernels.
+        cycles: that the compiler expects one run to take; only a TPU's says, not for prefetches and Pallas kernels.
         path: JAX's name for where in the program it comes from.
     """
 
