@@ -102,7 +102,7 @@ def test_a_folders_config_is_as_timm_writes_it(tmp_path):
             {"architecture": "vit_base_patch16_rpn_224"},
             "architecture='vit_base_patch16_rpn_224' in config.json: no such",
         ),
-        ({"model_args": {"act_layer": "quick_gelu"}}, "act_layer='quick_gelu' in config.json: only gelu and gelu_tanh"),
+        ({"model_args": {"act_layer": "relu"}}, "act_layer='relu' in config.json: only gelu, gelu_tanh and quick_gelu"),
         ({"model_args": {"norm_layer": "rmsnorm"}}, "model_args in config.json: norm_layer='rmsnorm' isn't known here"),
         ({"model_args": {"pool_include_prefix": True}}, "pool_include_prefix=True isn't known here"),
         ({"model_args": {"global_pool": "max"}}, "global_pool='max' in config.json: only 'token', 'avg', 'map', ''"),

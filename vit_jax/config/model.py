@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from vit_jax.config.coerce import Section
-from vit_jax.config.ranges import Count, Finite, Form, Fraction, NonNegative, Positive, Range, Rate
+from vit_jax.config.ranges import Count, Factor, Finite, Form, Fraction, NonNegative, Positive, Range, Rate
 from vit_jax.errors import InputError
 
 PATTERN = Form(
@@ -44,11 +44,27 @@ class Model(Section):
         position_at: where positions are added: once before the blocks ("stem"), or before every block, separate
             for each ("blocks") or shared. A relative bias acts in every block, and is shared unless this is "blocks".
         prefix_position: whether class and register tokens have their own learned positions.
+        rope: base of the frequencies of rotary positions, by which queries and keys of patches are turned according to
+            row and column (Fang et al., 2023; Siméoni et al., 2025); None: none. They act beside `position`.
+        rope_unit: coordinates go from -1 to 1 over a "picture" of any size and are multiplied by 2 pi (DINOv3; base
+            100), or count each "patch" (EVA-02; base 10,000).
+        rope_grid: (rows, columns) that counted coordinates are scaled to, whatever the picture's own; None: its own.
+        rope_start: coordinate of the first row and column of patches, where they are counted.
+        rope_shift, rope_jitter, rope_rescale: in training, once a step, coordinates are shifted by up to so much, and
+            multiplied by up to so much or its inverse: each axis by itself, and both alike.
         resample: how positions are resized for other image sizes: "bilinear" aligns corners, "bicubic" antialiases.
-        gelu: the tanh approximation, as in JAX code bases, or the exact function, as in PyTorch.
+        gelu: the tanh approximation, as in JAX code bases, the exact function, as in PyTorch, or the "quick" x
+            sigmoid(1.702 x) of CLIP (Hendrycks and Gimpel, 2016; Radford et al., 2021).
+        swiglu: in the blocks, the MLP's hidden layer is SiLU(gate) times a linear layer, both `mlp_dim` wide, in place
+            of a GELU (Shazeer, 2020).
+        mlp_norm, attention_norm: whether a norm comes before the last linear layer of the MLP, and of attention (Wang
+            et al., 2022; EVA-02).
+        patch_bias: whether the projection of the patches has a bias.
+        embedding_norm: whether a norm comes before the first block, as in CLIP.
         norm_eps: added to the variance in every LayerNorm.
         layer_scale: initial factor of each residual branch, learned per channel (Touvron et al., 2021); None: none.
         qkv_bias: whether queries, keys and values have a bias; those of a "ViT-Lite" or "CCT" never have one.
+        key_bias: whether keys have a bias where queries and values have one (not in BEiT, EVA and DINOv3).
         qk_norm: normalize queries and keys (Dehghani et al., 2023).
         dropout: rate after the position embedding and in every MLP and attention output.
         drop_path: rate of stochastic depth at the last block; it grows linearly from 0 at the first.
@@ -94,11 +110,24 @@ class Model(Section):
     position: Literal["learned", "learned2d", "relative", "sincos2d", "none"] = "learned"
     position_at: Literal["stem", "blocks", "blocks_shared"] = "stem"
     prefix_position: bool = True
+    rope: Positive | None = None
+    rope_unit: Literal["picture", "patch"] = "picture"
+    rope_grid: tuple[Count, Count] | None = None
+    rope_start: Finite = 0.0
+    rope_shift: NonNegative = 0.0
+    rope_jitter: Factor = 1.0
+    rope_rescale: Factor = 1.0
     resample: Literal["bilinear", "bicubic"] = "bilinear"
-    gelu: Literal["tanh", "exact"] = "tanh"
+    gelu: Literal["tanh", "exact", "quick"] = "tanh"
+    swiglu: bool = False
+    mlp_norm: bool = False
+    attention_norm: bool = False
+    patch_bias: bool = True
+    embedding_norm: bool = False
     norm_eps: Positive = 1e-6
     layer_scale: NonNegative | None = None
     qkv_bias: bool = True
+    key_bias: bool = True
     qk_norm: bool = False
     dropout: Rate = 0.0
     drop_path: Rate = 0.0

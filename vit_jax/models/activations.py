@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from vit_jax.errors import InputError
 from vit_jax.models.layers import Block, add_position
+from vit_jax.models.rotary import Rotation
 
 
 def attention_weights(
@@ -20,12 +21,13 @@ def attention_weights(
     added: Float[Array, "tokens dim"] | None,
     bias: Float[Array, "heads tokens tokens"] | None,
     seen: Bool[np.ndarray, "tokens tokens"],
+    rotation: Rotation | None,
 ) -> Float[Array, "batch heads tokens tokens"]:
     """Return the attention weights of one block for the tokens that enter it; 0 for what is not `seen`."""
     graph, params = nnx.split(blocks)
     block = nnx.merge(graph, jax.tree.map(lambda x: x[index], params))
     normed = block.norm1(tokens if added is None else add_position(tokens, added))
-    return block.attn.weights(normed, jnp.where(seen, 0.0 if bias is None else bias, -jnp.inf))
+    return block.attn.weights(normed, jnp.where(seen, 0.0 if bias is None else bias, -jnp.inf), rotation)
 
 
 def check_names(names: Iterable[str], model: Any) -> None:

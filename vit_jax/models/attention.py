@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from vit_jax.config import Model
 from vit_jax.models.patterns import parse_pattern
+from vit_jax.models.rotary import Rotation, rotate
 from vit_jax.models.tiles import by_pattern
 
 
@@ -143,19 +144,21 @@ class Attention(nnx.Module):
     Query, key and value are separate kernels (width, num_heads, head_dim), as published weights have them.
     """
 
-    def __init__(self, config: Model, *, qk_norm: bool, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: Model, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         width, heads = config.width, (config.num_heads, config.width // config.num_heads)
         xavier = nnx.initializers.xavier_uniform()
 
-        def project() -> nnx.LinearGeneral:
-            init = dict(kernel_init=xavier, use_bias=config.qkv_bias)
+        def project(use_bias: bool) -> nnx.LinearGeneral:
+            init = dict(kernel_init=xavier, use_bias=use_bias)
             return nnx.LinearGeneral(width, heads, **init, dtype=dtype, rngs=rngs)
 
-        def norm() -> nnx.LayerNorm | None:
-            return nnx.LayerNorm(heads[1], epsilon=config.norm_eps, dtype=dtype, rngs=rngs) if qk_norm else None
+        def norm(here: bool, features: int) -> nnx.LayerNorm | None:
+            return nnx.LayerNorm(features, epsilon=config.norm_eps, dtype=dtype, rngs=rngs) if here else None
 
-        self.query, self.key, self.value = project(), project(), project()
-        self.query_norm, self.key_norm = norm(), norm()
+        biased = config.qkv_bias
+        self.query, self.key, self.value = project(biased), project(biased and config.key_bias), project(biased)
+        self.query_norm, self.key_norm = norm(config.qk_norm, heads[1]), norm(config.qk_norm, heads[1])
+        self.norm = norm(config.attention_norm, width)
         self.out = nnx.LinearGeneral(heads, width, axis=(-2, -1), kernel_init=xavier, dtype=dtype, rngs=rngs)
 
     def __call__(
@@ -172,13 +175,19 @@ class Attention(nnx.Module):
         query, key, value = self._project(tokens, tokens if context is None else context)
         with jax.named_scope("attend"):
             attended = attend(query, key, value)
+        if self.norm is not None:
+            attended = self.norm(attended.reshape(*attended.shape[:2], -1)).reshape(attended.shape)
         return self.out(attended)
 
     def weights(
-        self, tokens: Float[Array, "batch tokens dim"], bias: Float[Array, "*heads tokens tokens"]
+        self,
+        tokens: Float[Array, "batch tokens dim"],
+        bias: Float[Array, "*heads tokens tokens"],
+        rotation: Rotation | None = None,
     ) -> Float[Array, "batch heads tokens tokens"]:
         """Return, in float32, how much each token (third axis) attends to each (last axis)."""
-        query, key, _ = (x.astype(jnp.float32) for x in self._project(tokens, tokens))
+        projected = self._project(tokens, tokens)[:2]
+        query, key = (rotate(x.astype(jnp.float32), rotation) for x in projected)
         scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) * query.shape[-1] ** -0.5
         return jax.nn.softmax(scores + bias)
 

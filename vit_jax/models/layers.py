@@ -1,5 +1,6 @@
 """The parts of a ViT: patches, MLP, block, the stack of blocks, attention pooling."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Key
 from vit_jax.config import Model
 from vit_jax.models.attention import Attention, by_xla, make_attention
 from vit_jax.models.drops import NO_DROPS, Drops, draw_drops, dropout, residual_of_subset
+from vit_jax.models.rotary import Rotation, rotate
 
 
 def compute_dtype(config: Model) -> jnp.dtype:
@@ -20,6 +22,11 @@ def compute_dtype(config: Model) -> jnp.dtype:
     if config.dtype == "auto":
         return jnp.dtype("float32" if jax.default_backend() == "cpu" else "bfloat16")
     return jnp.dtype(config.dtype)
+
+
+def make_norm(config: Model, features: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    """Return a norm over the last axis, with scale and bias."""
+    return nnx.LayerNorm(features, epsilon=config.norm_eps, dtype=dtype, rngs=rngs)
 
 
 def make_head(config: Model, features: int, num_classes: int, *, rngs: nnx.Rngs) -> nnx.Linear:
@@ -31,10 +38,12 @@ def make_head(config: Model, features: int, num_classes: int, *, rngs: nnx.Rngs)
 class PatchEmbedding(nnx.Module):
     """Cut a picture into patches and project each linearly: a convolution whose stride is its size."""
 
-    def __init__(self, patch: int, channels: int, width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(
+        self, patch: int, channels: int, width: int, *, use_bias: bool = True, dtype: jnp.dtype, rngs: nnx.Rngs
+    ):
         shape = (patch, patch, channels, width)
         self.kernel = nnx.Param(nnx.initializers.lecun_normal(in_axis=(0, 1, 2))(rngs.params(), shape))
-        self.bias = nnx.Param(jnp.zeros(width))
+        self.bias = nnx.Param(jnp.zeros(width)) if use_bias else None
         self.dtype = dtype
 
     def __call__(self, images: Float[Array, "batch height width channels"]) -> Float[Array, "batch rows columns dim"]:
@@ -44,7 +53,7 @@ class PatchEmbedding(nnx.Module):
         patches = images.reshape(batch, height // patch, patch, width // patch, patch, channels)
         kernel = self.kernel[...].astype(self.dtype)
         embedded = jnp.einsum("brpcqk,pqkd->brcd", patches.astype(self.dtype), kernel)
-        return embedded + self.bias[...].astype(self.dtype)
+        return embedded if self.bias is None else embedded + self.bias[...].astype(self.dtype)
 
 
 def add_position(
@@ -83,20 +92,35 @@ def _gelu_jvp(approximate: bool, primals: tuple[jax.Array], tangents: tuple[jax.
     return gelu(x, approximate), ((phi + z * density) * tangent.astype(jnp.float32)).astype(x.dtype)
 
 
+def activation(name: str) -> Callable[[Float[Array, "..."]], Float[Array, "..."]]:
+    """Return the function that `Model.gelu` names."""
+    if name == "quick":
+        return lambda x: x * jax.nn.sigmoid(1.702 * x)
+    return functools.partial(gelu, approximate=name == "tanh")
+
+
 class Mlp(nnx.Module):
-    """Two linear layers with a GELU between them."""
+    """Two linear layers; between them a GELU or, with a gate, SiLU(gate) times the first (Shazeer, 2020)."""
 
     def __init__(self, config: Model, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         init = dict(kernel_init=nnx.initializers.xavier_uniform(), bias_init=nnx.initializers.normal(1e-6))
-        self.fc1 = nnx.Linear(config.width, config.mlp_dim, **init, dtype=dtype, rngs=rngs)
-        self.fc2 = nnx.Linear(config.mlp_dim, config.width, **init, dtype=dtype, rngs=rngs)
-        self.dropout, self.approximate = config.dropout, config.gelu == "tanh"
+        linear = functools.partial(nnx.Linear, **init, dtype=dtype, rngs=rngs)
+        self.fc1 = linear(config.width, config.mlp_dim)
+        self.gate = linear(config.width, config.mlp_dim) if config.swiglu else None
+        self.norm = make_norm(config, config.mlp_dim, dtype=dtype, rngs=rngs) if config.mlp_norm else None
+        self.fc2 = linear(config.mlp_dim, config.width)
+        self.dropout, self.gelu = config.dropout, config.gelu
 
     def __call__(
         self, tokens: Float[Array, "batch tokens dim"], key: Key[Array, ""] | None = None
     ) -> Float[Array, "batch tokens dim"]:
         hidden = checkpoint_name(self.fc1(tokens), "hidden")
-        return self.fc2(dropout(gelu(hidden, self.approximate), self.dropout, key))
+        if self.gate is None:
+            hidden = activation(self.gelu)(hidden)
+        else:
+            hidden = jax.nn.silu(checkpoint_name(self.gate(tokens), "hidden")) * hidden
+        hidden = hidden if self.norm is None else self.norm(hidden)
+        return self.fc2(dropout(hidden, self.dropout, key))
 
 
 class Block(nnx.Module):
@@ -106,10 +130,10 @@ class Block(nnx.Module):
         def scale() -> nnx.Param | None:
             return None if config.layer_scale is None else nnx.Param(jnp.full(config.width, config.layer_scale))
 
-        self.norm1 = nnx.LayerNorm(config.width, epsilon=config.norm_eps, dtype=dtype, rngs=rngs)
-        self.attn = Attention(config, qk_norm=config.qk_norm, dtype=dtype, rngs=rngs)
+        self.norm1 = make_norm(config, config.width, dtype=dtype, rngs=rngs)
+        self.attn = Attention(config, dtype=dtype, rngs=rngs)
         self.scale1 = scale()
-        self.norm2 = nnx.LayerNorm(config.width, epsilon=config.norm_eps, dtype=dtype, rngs=rngs)
+        self.norm2 = make_norm(config, config.width, dtype=dtype, rngs=rngs)
         self.mlp = Mlp(config, dtype=dtype, rngs=rngs)
         self.scale2 = scale()
         self.dropout, self.subset = config.dropout, config.drop_path if config.drop_path_subset else 0.0
@@ -144,13 +168,17 @@ class Block(nnx.Module):
         return tokens
 
 
+PLAIN_MLP = dict(swiglu=False, mlp_norm=False)  # what an MLP outside of the blocks is, whatever they have
+
+
 class AttentionPool(nnx.Module):
     """Multi-head attention pooling (MAP): one learned probe attends to the tokens, then an MLP (Zhai et al., 2022)."""
 
     def __init__(self, config: Model, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        config = dataclasses.replace(config, key_bias=True, qk_norm=False, attention_norm=False, **PLAIN_MLP)
         self.probe = nnx.Param(nnx.initializers.xavier_uniform()(rngs.params(), (1, config.width)))
-        self.attn = Attention(config, qk_norm=False, dtype=dtype, rngs=rngs)
-        self.norm = nnx.LayerNorm(config.width, epsilon=config.norm_eps, dtype=dtype, rngs=rngs)
+        self.attn = Attention(config, dtype=dtype, rngs=rngs)
+        self.norm = make_norm(config, config.width, dtype=dtype, rngs=rngs)
         self.mlp = Mlp(config, dtype=dtype, rngs=rngs)
 
     def __call__(self, tokens: Float[Array, "batch tokens dim"]) -> Float[Array, "batch dim"]:
@@ -188,6 +216,7 @@ def apply_blocks(
     bias: Float[Array, "*layers _ _ _"] | None = None,
     *,
     grid: tuple[int, int] | None = None,
+    rotation: Rotation | None = None,
     seen: Bool[Array, "batch tokens tokens"] | None = None,
     collect: bool = False,
 ) -> tuple[Float[Array, "batch tokens dim"], Float[Array, "depth batch tokens dim"] | None]:
@@ -198,6 +227,7 @@ def apply_blocks(
         bias: what is added to the attention scores of every block, likewise: (heads, tokens, tokens) or, with a
             pattern, the table of offsets.
         grid: (rows, columns) of the patches, which are the last tokens; only a pattern needs it.
+        rotation: turns queries and keys, in every block alike.
         seen: whether a token (second axis) attends to another (third); None: all to all, or by the pattern.
         collect: return the tokens after every block too.
     """
@@ -207,6 +237,7 @@ def apply_blocks(
     attention, masked = make_attention(config, length, str(tokens.dtype), grid, seen, biased=bias is not None)
     tokens, added = (_extended(x, masked, (-2,)) for x in (tokens, added))
     bias = _extended(bias, masked, (-2, -1))
+    rotation = None if rotation is None else Rotation(*(_extended(x, masked, (-2,)) for x in rotation))
     each_added, added = (added, None) if added is not None and added.ndim == 3 else (None, added)
     each_bias, bias = (bias, None) if bias is not None and bias.ndim == 4 else (None, bias)
 
@@ -215,7 +246,11 @@ def apply_blocks(
         for position in (added, own_added):
             tokens = tokens if position is None else add_position(tokens, position)
         attend = attention(bias if own_bias is None else own_bias, index)
-        tokens = nnx.merge(graph, params)(tokens, drops, attend)
+
+        def turned(query, key, value):
+            return attend(rotate(query, rotation), rotate(key, rotation), value)
+
+        tokens = nnx.merge(graph, params)(tokens, drops, turned)
         return tokens, tokens if collect else None
 
     unroll = min(config.unroll or 1, config.depth)

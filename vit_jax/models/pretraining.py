@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from vit_jax.config import Model, Pretrain
 from vit_jax.errors import InputError
-from vit_jax.models.layers import Mlp, add_position, apply_blocks, compute_dtype, make_blocks
+from vit_jax.models.layers import PLAIN_MLP, Mlp, add_position, apply_blocks, compute_dtype, make_blocks
 from vit_jax.models.position import SinCos2d, num_prefix
 
 LEVELS = 8  # of a channel, 3 bits
@@ -38,7 +38,7 @@ class MaskedAutoencoder(nnx.Module):
                 f"decoder_heads={heads}"
             )
         sizes = dict(width=width, depth=settings.decoder_depth, num_heads=heads, mlp_dim=4 * width)
-        self.config = dataclasses.replace(config, **sizes, drop_path=0.0, dropout=0.0)
+        self.config = dataclasses.replace(config, **sizes, drop_path=0.0, dropout=0.0, rope=None)
         self.project = nnx.Linear(config.width, width, dtype=dtype, rngs=rngs)
         self.token = _token(width, rngs)
         self.blocks = make_blocks(self.config, dtype=dtype, rngs=rngs)
@@ -71,7 +71,7 @@ class NextPatch(nnx.Module):
 
     def __init__(self, settings: Pretrain, config: Model, channels: int, *, rngs: nnx.Rngs):
         dtype = compute_dtype(config)
-        self.mlp = Mlp(config, dtype=dtype, rngs=rngs)
+        self.mlp = Mlp(dataclasses.replace(config, **PLAIN_MLP), dtype=dtype, rngs=rngs)
         self.norm = nnx.LayerNorm(config.width, epsilon=config.norm_eps, dtype=dtype, rngs=rngs)
         self.head = nnx.Linear(config.width, config.patch**2 * channels, dtype=jnp.float32, rngs=rngs)
 

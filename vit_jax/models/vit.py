@@ -22,12 +22,14 @@ from vit_jax.models.layers import (
     compute_dtype,
     make_blocks,
     make_head,
+    make_norm,
 )
 from vit_jax.models.patterns import parse_pattern, seen_by
 from vit_jax.models.position import make_position, num_prefix
 from vit_jax.models.pretraining import Parts, make_parts
 from vit_jax.models.resize import resize_patch
 from vit_jax.models.resnet import ResNetEmbedding
+from vit_jax.models.rotary import check_rotary, make_rotation
 from vit_jax.pixels import as_input
 
 Images = Shaped[Array | np.ndarray, "..."]
@@ -65,18 +67,20 @@ class ViT(nnx.Module):
         parse_pattern(config.attention_pattern).check(grid)
 
         def norm(here: bool) -> nnx.LayerNorm | None:
-            return nnx.LayerNorm(width, epsilon=config.norm_eps, dtype=dtype, rngs=rngs) if here else None
+            return make_norm(config, width, dtype=dtype, rngs=rngs) if here else None
 
         if config.resnet is not None:
             self.embedding = ResNetEmbedding(config, channels, dtype=dtype, rngs=rngs)
         elif config.tokenizer is not None:
             self.embedding = ConvTokenizer(config, channels, dtype=dtype, rngs=rngs)
         else:
-            self.embedding = PatchEmbedding(config.patch, channels, width, dtype=dtype, rngs=rngs)
+            facts = dict(use_bias=config.patch_bias, dtype=dtype, rngs=rngs)
+            self.embedding = PatchEmbedding(config.patch, channels, width, **facts)
         self.cls = nnx.Param(jnp.zeros((1, width))) if config.class_token else None
         init = nnx.initializers.normal(0.02)
         self.registers = nnx.Param(init(rngs.params(), (config.registers, width))) if config.registers else None
         self.position = make_position(config, grid, rngs=rngs)
+        self.embedding_norm = norm(config.embedding_norm)
         self.blocks = make_blocks(config, dtype=dtype, rngs=rngs)
         self.norm = norm(config.pool_norm == "before")
         make_pool = {"map": AttentionPool, "seq": SequencePool}.get(config.pool)
@@ -136,7 +140,8 @@ class ViT(nnx.Module):
             scores = None if bias is None else self.position(grid)
             position, own_bias = (x if x is None or x.ndim == ndim else x[i] for x, ndim in ((added, 2), (scores, 3)))
             seen = seen_by(parse_pattern(self.config.attention_pattern), grid, num_prefix(self.config), i)
-            return attention_weights(self.blocks, i, before, position, own_bias, seen)
+            rotation = make_rotation(self.config, grid)
+            return attention_weights(self.blocks, i, before, position, own_bias, seen, rotation)
 
         def stage(i: int) -> Float[Array, "batch rows columns dim"]:
             if i < len(self.config.resnet or ()):
@@ -197,7 +202,7 @@ class ViT(nnx.Module):
             prefix = num_prefix(self.config)
             kept = jnp.take_along_axis(tokens[:, prefix:], keep[:, :, None], axis=1)
             tokens = jnp.concatenate([tokens[:, :prefix], kept], axis=1)
-        return self._encode(tokens, embedded.shape[1:3], added, bias, key, seen=seen)[0]
+        return self._encode(tokens, embedded.shape[1:3], added, bias, key, keep=keep, seen=seen)[0]
 
     def resize(self, image_size: tuple[int, int], patch: int | None = None) -> None:
         """Make this, in place, the model of another picture size, and patch size by FlexiViT's resize.
@@ -236,6 +241,8 @@ class ViT(nnx.Module):
             tokens = add_position(tokens, self.position(grid))
         elif self.position is not None:
             added = self.position(grid)
+        if self.embedding_norm is not None:
+            tokens = self.embedding_norm(tokens)
         return embedded, tokens, added, bias
 
     def _encode(
@@ -247,11 +254,13 @@ class ViT(nnx.Module):
         key: Key[Array, ""] | None,
         *,
         collect: bool = False,
+        keep: Int[Array, "batch kept"] | None = None,
         seen: Bool[Array, "batch tokens tokens"] | None = None,
     ) -> tuple[Float[Array, "batch tokens dim"], Float[Array, "depth batch tokens dim"] | None]:
         dropout_key, blocks_key = (None, None) if key is None else jax.random.split(key)
         tokens = dropout(tokens, self.config.dropout, dropout_key)
-        facts = dict(grid=grid, collect=collect, seen=seen)
+        rotation = make_rotation(self.config, grid, None if key is None else jax.random.fold_in(key, 2), keep)
+        facts = dict(grid=grid, rotation=rotation, collect=collect, seen=seen)
         tokens, blocks = apply_blocks(self.blocks, tokens, self.config, blocks_key, added, bias, **facts)
         return (tokens if self.norm is None else self.norm(tokens)), blocks
 
@@ -274,5 +283,8 @@ def _check(config: Model) -> None:
         raise InputError(f"model.position='sincos2d' needs a width divisible by 4 and at least 8, not {config.width}")
     if config.position == "learned2d" and config.width < 2:
         raise InputError("model.position='learned2d' needs a width of at least 2, for the two halves")
+    check_rotary(config)
+    if not config.patch_bias and (config.resnet, config.tokenizer) != (None, None):
+        raise InputError("model.patch_bias=False: only patches that are projected linearly can do without a bias")
     if config.pool == "token" and not config.class_token:
         raise InputError("model.pool='token' reads the class token: model.class_token can't be False")

@@ -172,7 +172,9 @@ def _from_file(
     normalisation = {key: value for key, value in (own["preprocessing"] or {}).items() if key in ("mean", "std")}
     facts["config"] = dataclasses.replace(facts["config"], **normalisation)
     if facts["num_classes"] is None:
-        raise InputError(f"{where}: has no head; give num_classes= for a new one")
+        if kind_of(facts["config"].name) != "ViT":
+            raise InputError(f"{where}: has no head; give num_classes= for a new one")
+        facts["num_classes"] = 0
     facts["config"] = configured(facts["config"], overrides, where, strict)
 
     graph, state = nnx.split(_bound(abstract_model(**facts), own, num_classes))

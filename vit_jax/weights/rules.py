@@ -3,7 +3,7 @@
 import itertools
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -97,6 +97,26 @@ def norm(ours: str, theirs: str, *, first: int = 0) -> list[Rule]:
     """A PyTorch LayerNorm or GroupNorm."""
     pairs = (("scale", "weight"), ("bias", "bias"))
     return [same(f"{ours}/{a}", f"{theirs}.{b}", first=first) for a, b in pairs]
+
+
+def reordered(rule: Rule, ours: str, order: np.ndarray | None) -> Rule:
+    """The rule, with the last axis of the parameters that a pattern finds in another order than in the file.
+
+    Args:
+        order: for each place of ours, the place in the file; None: the same.
+    """
+    chosen = [re.search(ours, name) is not None for name in rule.ours]
+    if order is None or not any(chosen):
+        return rule
+    back = np.argsort(order)
+
+    def put(arrays: Iterable[np.ndarray], places: np.ndarray) -> list[np.ndarray]:
+        return [array[..., places] if here else array for array, here in zip(arrays, chosen, strict=True)]
+
+    return rule._replace(
+        pack=lambda *arrays: rule.pack(*put(arrays, back)),
+        unpack=lambda array, shapes: put(rule.unpack(array, shapes), order),
+    )
 
 
 def convolution(ours: str, theirs: str, *, first: int = 0) -> list[Rule]:

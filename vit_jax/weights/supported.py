@@ -26,7 +26,14 @@ WORDS = {
     "norm_eps": "the norms' epsilon",
     "layer_scale": "LayerScale",
     "qkv_bias": "queries, keys and values without bias",
+    "key_bias": "keys without bias",
     "qk_norm": "QK norm",
+    "rope": "rotary positions",
+    "swiglu": "a gated MLP",
+    "mlp_norm": "a norm in the MLP",
+    "attention_norm": "a norm in attention",
+    "patch_bias": "patches without bias",
+    "embedding_norm": "a norm before the blocks",
     "attention_pattern": "attention to some of the patches",
 }
 
@@ -49,7 +56,14 @@ PLAIN = {
     "norm_eps": (1e-6,),
     "layer_scale": (None,),
     "qkv_bias": (True,),
+    "key_bias": (True,),
     "qk_norm": (False,),
+    "rope": (None,),
+    "swiglu": (False,),
+    "mlp_norm": (False,),
+    "attention_norm": (False,),
+    "patch_bias": (True,),
+    "embedding_norm": (False,),
     "attention_pattern": ("full",),
 }
 

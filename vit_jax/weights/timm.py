@@ -1,4 +1,5 @@
-"""The `.safetensors` files and folders of PyTorch Image Models (timm): ViTs, Swins, and the ResNets of `timm_resnet`.
+"""The `.safetensors` files and folders of PyTorch Image Models (timm): ViTs, those of `timm_eva`, Swins, and the
+ResNets of `timm_resnet`.
 
 A lone file says little beside the arrays: what is known only to timm's model names is taken from its conventions (heads
 of 64, exact GELU, a class token that is read), from what we note in a file's metadata, or from keywords of `load`. A
@@ -14,7 +15,7 @@ import numpy as np
 from vit_jax.config import Model, from_dict
 from vit_jax.errors import InputError
 from vit_jax.models.variants import SIZES, kind_of, reduction
-from vit_jax.weights import files, swin, timm_config, timm_resnet
+from vit_jax.weights import files, swin, timm_config, timm_eva, timm_resnet
 from vit_jax.weights.described import names_of, preprocessing_fields, preprocessing_of, write_folder
 from vit_jax.weights.rules import Rule, convolution, linear, norm, positions, reshaped, same
 from vit_jax.weights.supported import ANY, PLAIN, count, grid_of
@@ -31,13 +32,24 @@ SUPPORTED = PLAIN | {
     "gelu": ANY,
     "norm_eps": ANY,
     "layer_scale": ANY,
+    "qkv_bias": ANY,
+    "key_bias": ANY,
     "qk_norm": ANY,
+    "rope": ANY,
+    "swiglu": ANY,
+    "mlp_norm": ANY,
+    "attention_norm": ANY,
+    "patch_bias": ANY,
+    "embedding_norm": ANY,
 }
 SUPPORTED_BIT = timm_resnet.SUPPORTED
 SUPPORTED_SWIN = swin.SUPPORTED_TIMM
 # What a lone file's arrays don't say.
 NOTED = {
-    "ViT": ("num_heads", "pool", "pool_norm", "class_token", "gelu", "norm_eps", "layer_scale"),
+    "ViT": (
+        *("num_heads", "pool", "pool_norm", "class_token", "gelu", "norm_eps", "layer_scale"),
+        *("rope", "rope_unit", "rope_grid", "rope_start", "rope_shift", "rope_jitter", "rope_rescale"),
+    ),
     "Swin": ("window",),
     "BiT": (),
 }
@@ -45,7 +57,8 @@ NOTED = {
 
 def matches(arrays: dict[str, np.ndarray]) -> bool:
     """Return whether the names are this format's."""
-    return "blocks.0.attn.qkv.weight" in arrays or timm_resnet.is_bit(arrays) or swin.has_swin(arrays, swin.TIMM)
+    vit = "blocks.0.attn.qkv.weight" in arrays or timm_eva.has_eva(arrays)
+    return vit or timm_resnet.is_bit(arrays) or swin.has_swin(arrays, swin.TIMM)
 
 
 def facts(arrays: dict[str, np.ndarray], notes: dict, grid: tuple[int, int] | None) -> dict:
@@ -79,15 +92,17 @@ def _vit_facts(arrays: dict[str, np.ndarray], notes: dict, noted: dict | None, g
         width=width,
         depth=count(arrays, r"blocks\.(\d+)\."),
         num_heads=num_heads if head_norm is None else width // len(head_norm),
-        mlp_dim=arrays["blocks.0.mlp.fc1.weight"].shape[0],
         pool="map" if "attn_pool.latent" in arrays else "token" if token and not after else "gap",
         pool_norm="after" if after else "before",
         class_token=token,
         registers=arrays["reg_token"].shape[1] if "reg_token" in arrays else 0,
         gelu="exact",
-        layer_scale=1e-5 if "blocks.0.ls1.gamma" in arrays else None,
         qk_norm=head_norm is not None,
+        patch_bias=any(name.startswith("patch_embed.") and name.endswith("proj.bias") for name in arrays),
+        embedding_norm="norm_pre.weight" in arrays,
     )
+    own = timm_eva.fields(arrays) if timm_eva.has_eva(arrays) else _block_fields(arrays)
+    config = dataclasses.replace(config, **own)
     if any(name.startswith(timm_resnet.HYBRID) for name in arrays):
         resnet = timm_resnet.stages_of(arrays, timm_resnet.HYBRID)
         channels = resnet.pop("channels")
@@ -114,24 +129,38 @@ def _vit_facts(arrays: dict[str, np.ndarray], notes: dict, noted: dict | None, g
     return {"config": config, "num_classes": num_classes, "image_size": image_size, "channels": channels}
 
 
+def _block_fields(arrays: dict[str, np.ndarray]) -> dict:
+    """Return what the arrays of a `VisionTransformer` say of its blocks."""
+    hidden, out = arrays["blocks.0.mlp.fc1.weight"].shape[0], arrays["blocks.0.mlp.fc2.weight"].shape[1]
+    return {
+        "mlp_dim": out,
+        "swiglu": hidden == 2 * out,
+        "qkv_bias": "blocks.0.attn.qkv.bias" in arrays,
+        "layer_scale": 1e-5 if "blocks.0.ls1.gamma" in arrays else None,
+        "norm_eps": 1e-5 if "norm_pre.weight" in arrays else 1e-6,  # CLIP's
+    }
+
+
+def _block_rules() -> list[Rule]:
+    return [
+        *linear(tuple(f"blocks/attn/{x}" for x in ("query", "key", "value")), "blocks.{i}.attn.qkv", outputs=2),
+        *norm("blocks/attn/query_norm", "blocks.{i}.attn.q_norm"),
+        *norm("blocks/attn/key_norm", "blocks.{i}.attn.k_norm"),
+        *linear("blocks/attn/out", "blocks.{i}.attn.proj"),
+        same("blocks/scale1", "blocks.{i}.ls1.gamma"),
+        *linear(("blocks/mlp/gate", "blocks/mlp/fc1"), "blocks.{i}.mlp.fc1"),
+        *linear("blocks/mlp/fc2", "blocks.{i}.mlp.fc2"),
+        same("blocks/scale2", "blocks.{i}.ls2.gamma"),
+    ]
+
+
 def rules(config: Model, arrays: dict[str, np.ndarray] | None = None) -> list[Rule]:
     """Return the table for a resolved config."""
     if config.patch is None:
         return timm_resnet.bit_rules(config)
     if config.swin is not None:
         return swin.rules(config, swin.TIMM)
-    block = [
-        *norm("blocks/norm1", "blocks.{i}.norm1"),
-        *linear(tuple(f"blocks/attn/{x}" for x in ("query", "key", "value")), "blocks.{i}.attn.qkv", outputs=2),
-        *norm("blocks/attn/query_norm", "blocks.{i}.attn.q_norm"),
-        *norm("blocks/attn/key_norm", "blocks.{i}.attn.k_norm"),
-        *linear("blocks/attn/out", "blocks.{i}.attn.proj"),
-        same("blocks/scale1", "blocks.{i}.ls1.gamma"),
-        *norm("blocks/norm2", "blocks.{i}.norm2"),
-        *linear("blocks/mlp/fc1", "blocks.{i}.mlp.fc1"),
-        *linear("blocks/mlp/fc2", "blocks.{i}.mlp.fc2"),
-        same("blocks/scale2", "blocks.{i}.ls2.gamma"),
-    ]
+    block = timm_eva.block_rules(config, arrays) if timm_eva.is_eva(config) else _block_rules()
     pool = [
         reshaped("pool/probe", "attn_pool.latent"),
         *linear("pool/attn/query", "attn_pool.q", outputs=2),
@@ -147,6 +176,9 @@ def rules(config: Model, arrays: dict[str, np.ndarray] | None = None) -> list[Ru
         positions("pos_embed"),
         *(timm_resnet.hybrid_rules(config) if config.resnet is not None else []),
         *convolution("embedding", "patch_embed.proj"),
+        *norm("embedding_norm", "norm_pre"),
+        *norm("blocks/norm1", "blocks.{i}.norm1"),
+        *norm("blocks/norm2", "blocks.{i}.norm2"),
         *block,
         *norm("norm", "norm"),
         *pool,

@@ -9,15 +9,19 @@ from typing import Any
 from vit_jax.config import Model, height_width
 from vit_jax.errors import InputError
 from vit_jax.models.variants import NAMES, name_of, reduction
+from vit_jax.weights import timm_eva
 from vit_jax.weights.described import names_of, per_channel, preprocessing_fields, preprocessing_of
 
 POOLS = {"token": "token", "avg": "gap", "map": "map", "": "none"}
-GELUS = {None: "exact", "gelu": "exact", "gelu_tanh": "tanh"}
+GELUS = {None: "exact", "gelu": "exact", "gelu_tanh": "tanh", "quick_gelu": "quick"}
 RESIZES = {"center": "crop", "squash": "stretch", "border": "pad"}
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 # Number of heads where it isn't that of the width.
-HEADS = {"vit_base_patch16_gap_": 16, "vit_giantopt_": 16, "vit_so400m_": 16, "test_vit": 2}
+HEADS = {
+    **{"vit_base_patch16_gap_": 16, "vit_giantopt_": 16, "vit_so400m_": 16, "test_vit": 2},
+    **{"vit_huge_plus_": 20, "vit_7b_": 32, "eva_giant_": 16},
+}
 TANH = r"vit_((so400m|giantopt)_patch16|base_patch32)_siglip_.*|vit_large_patch16_siglip_(gap_)?512"
 # Whose blocks have the names of a plain ViT's, but another order or pooling.
 OTHERS = r".*_rpn_.*|test_vit3"
@@ -56,13 +60,16 @@ def model_fields(notes: dict[str, Any]) -> dict[str, Any]:
     for key in ARGUMENTS:
         if arguments.get(key):
             raise InputError(f"model_args in config.json: {key}={arguments[key]!r} isn't known here")
-    found = {}
+    found = timm_eva.architecture_fields(architecture, arguments)
+    if "_clip_" in architecture:
+        found["norm_eps"] = 1e-5
     heads = next((number for name, number in HEADS.items() if architecture.startswith(name)), None)
     if heads := arguments.get("num_heads", heads):
         found["num_heads"] = heads
-    activation = arguments.get("act_layer", "gelu_tanh" if re.fullmatch(TANH, architecture) else None)
+    named = "gelu_tanh" if re.fullmatch(TANH, architecture) else "quick_gelu" if "quickgelu" in architecture else None
+    activation = arguments.get("act_layer", named)
     if activation not in GELUS:
-        raise InputError(f"act_layer={activation!r} in config.json: only gelu and gelu_tanh are known")
+        raise InputError(f"act_layer={activation!r} in config.json: only gelu, gelu_tanh and quick_gelu are known")
     found["gelu"] = GELUS[activation]
     if arguments.get("init_values"):
         found["layer_scale"] = float(arguments["init_values"])
@@ -164,39 +171,60 @@ def architecture_of(config: Model) -> str:
         return f"resnetv2_{name.removeprefix('BiT-R')}_bit"
     if config.swin is not None:
         return f"swin_{SWINS.get(name, 'tiny')}_patch4_window7_224"
-    if config.norm_eps != 1e-6:
+    if config.norm_eps not in ((1e-5, 1e-6) if config.resnet is None else (1e-6,)):
         raise InputError(
             f"a timm folder can't hold the norms' epsilon (norm_eps={config.norm_eps!r}); load the weights with "
             "norm_eps=1e-06 to have the format's, at a small change of the outputs"
         )
+    if config.embedding_norm == config.patch_bias:
+        raise InputError(
+            f"a timm folder can't hold patch_bias={config.patch_bias} with embedding_norm={config.embedding_norm}: "
+            + hint
+        )
+    if timm_eva.is_eva(config):
+        return timm_eva.architecture_of(config)
     if config.resnet is not None:
         if config.resnet not in HYBRIDS or config.resnet_width != 64:
             stages = f"a hybrid with resnet={config.resnet} and resnet_width={config.resnet_width}"
             raise InputError(f"a timm folder can't hold {stages}: {hint}")
         return HYBRIDS[config.resnet]
+    if config.swiglu:
+        return "vit_giant_patch14_dinov2"
+    if config.norm_eps == 1e-5:
+        return f"vit_base_patch16_clip_{'quickgelu_' if config.gelu == 'quick' else ''}224"
     word, patches = SIZES.get(name.split("/")[0], ("base", ()))
     return f"vit_{word}_patch{config.patch}_224" if config.patch in patches else "vit_base_patch16_224"
 
 
 def _arguments(config: Model) -> dict[str, Any]:
-    ratio = config.mlp_dim / config.width
+    eva = timm_eva.is_eva(config)
+    hidden = config.mlp_dim * (2 if config.swiglu and not eva else 1)
+    ratio = hidden / config.width
     # timm rounds down.
-    ratio = ratio if int(config.width * ratio) == config.mlp_dim else (config.mlp_dim + 0.5) / config.width
-    return {
+    ratio = ratio if int(config.width * ratio) == hidden else (hidden + 0.5) / config.width
+    shared = {
         "patch_size": config.patch // reduction(config),
         "embed_dim": config.width,
         "depth": config.depth,
         "num_heads": config.num_heads,
         "mlp_ratio": ratio,
         "global_pool": next(pool for pool, ours in POOLS.items() if ours == config.pool),
-        "fc_norm": config.pool_norm == "after",
         "class_token": config.class_token,
-        "reg_tokens": config.registers,
         "no_embed_class": not config.prefix_position,
-        "pos_embed": "none" if config.position == "none" else "learn",
         "init_values": config.layer_scale,
+        "qkv_bias": config.qkv_bias,
         "qk_norm": config.qk_norm,
-        "act_layer": "gelu_tanh" if config.gelu == "tanh" else "gelu",
+    }
+    if eva:
+        return shared | timm_eva.arguments(config)
+    activation = next(name for name, ours in GELUS.items() if name and ours == config.gelu)
+    return {
+        **shared,
+        "fc_norm": config.pool_norm == "after",
+        "reg_tokens": config.registers,
+        "pos_embed": "none" if config.position == "none" else "learn",
+        "pre_norm": config.embedding_norm,
+        **({} if config.swiglu else {"act_layer": activation}),
     }
 
 
