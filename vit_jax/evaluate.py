@@ -29,6 +29,8 @@ from vit_jax.runtime import set_up
 from vit_jax.weights.fetch import fetch
 from vit_jax.weights.opened import Opened, open_model
 
+ON_FEATURES = ("fewshot", "knn", "linear_probe")  # evaluators that need no head
+
 
 def evaluate(
     where: str | os.PathLike,
@@ -52,7 +54,7 @@ def evaluate(
         image_size: another size than that of the weights; positions are resampled.
 
     Raises:
-        InputError: there is no such model or data, or the data has classes that the model lacks.
+        InputError: there is no such model or data, or the data has classes that the model lacks, or it has no head.
     """
     path = fetch(where)
     if (path / "run.json").is_file():
@@ -68,6 +70,9 @@ def evaluate(
     if opened.is_run and config.task in PRETRAINING:
         # With what its task put on the encoder.
         model, _ = load_model(path, checkpoint)
+    if not (model.num_classes or all(each.evaluator in ON_FEATURES for _, each in config.evaluations())):
+        some = " or ".join(ON_FEATURES)
+        raise InputError(f"{where}: has no head; evaluate its features, --config.evaluators.NAME.evaluator={some}")
     # Without names, classes are called by their numbers.
     names = opened.label_names or tuple(map(str, range(model.num_classes)))
     return evaluate_config(model, names, config)

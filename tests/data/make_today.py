@@ -4,12 +4,14 @@ It needs an environment of its own with torch, timm (1.0.31) and transformers (5
 `python tests/data/make_today.py tests/data/weights/today`.
 """
 
+import functools
 import pathlib
 import sys
 
 import numpy as np
 import timm
 import torch
+import transformers
 
 SIZES = dict(embed_dim=16, depth=2, num_heads=2)
 # By the name of the folder: timm's architecture, and its arguments.
@@ -28,6 +30,50 @@ TIMM = {
     "timm_siglip_gap": ("vit_so400m_patch16_siglip_gap_256", dict(img_size=64, mlp_ratio=3.25)),
     "timm_clip": ("vit_base_patch16_clip_quickgelu_224", dict(img_size=64, num_classes=5)),
 }
+
+HF = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2)
+# By the name of the folder: Transformers' class and config, and the config's arguments.
+TRANSFORMERS = {
+    "hf_dinov3": (
+        transformers.DINOv3ViTModel,
+        transformers.DINOv3ViTConfig,
+        dict(patch_size=16, intermediate_size=32, num_register_tokens=4, image_size=64),
+    ),
+    "hf_dinov3_gated": (
+        transformers.DINOv3ViTModel,
+        transformers.DINOv3ViTConfig,
+        dict(patch_size=16, intermediate_size=24, num_register_tokens=4, image_size=64, use_gated_mlp=True)
+        | dict(hidden_act="silu")
+        | dict(query_bias=False, value_bias=False, rope_theta=50.0, pos_embed_rescale=None),
+    ),
+    "hf_dinov2": (transformers.Dinov2Model, transformers.Dinov2Config, dict(patch_size=14, image_size=56)),
+    "hf_dinov2_giant": (
+        transformers.Dinov2ForImageClassification,
+        transformers.Dinov2Config,
+        dict(patch_size=14, image_size=56, use_swiglu_ffn=True, num_labels=3),
+    ),
+    "hf_dinov2_reg": (
+        transformers.Dinov2WithRegistersForImageClassification,
+        transformers.Dinov2WithRegistersConfig,
+        dict(patch_size=14, image_size=56, num_register_tokens=4, num_labels=3),
+    ),
+    "hf_siglip": (
+        transformers.SiglipVisionModel,
+        transformers.SiglipVisionConfig,
+        dict(patch_size=16, image_size=64, intermediate_size=32),
+    ),
+    "hf_clip": (
+        transformers.CLIPVisionModel,
+        transformers.CLIPVisionConfig,
+        dict(patch_size=16, image_size=64, intermediate_size=32),
+    ),
+    "hf_vit": (
+        functools.partial(transformers.ViTModel, add_pooling_layer=False),
+        transformers.ViTConfig,
+        dict(patch_size=16, image_size=64, intermediate_size=32),
+    ),
+}
+RESAMPLED = ("hf_clip", "hf_siglip", "hf_vit")  # Transformers resamples positions of these only if it is told to.
 
 
 def draw(model):
@@ -51,7 +97,8 @@ def main(folder):
     expected = {}
 
     def note(name, size, images, **outputs):
-        for what, array in {"images": images.permute(0, 2, 3, 1), **outputs}.items():
+        expected[f"images/{size}"] = images.permute(0, 2, 3, 1).numpy()
+        for what, array in outputs.items():
             expected[f"{name}/{size}/{what}"] = array.numpy()
 
     for name, (architecture, own) in TIMM.items():
@@ -64,6 +111,21 @@ def main(folder):
             with torch.no_grad():
                 tokens = model.forward_features(images)
                 note(name, "x".join(map(str, size)), images, tokens=tokens, outputs=model.forward_head(tokens))
+    for name, (make, configure, own) in TRANSFORMERS.items():
+        model = draw(make(configure(**HF | own)))
+        for key, parameter in model.named_parameters():
+            if key.endswith("mask_token"):
+                parameter.data = torch.zeros_like(parameter)
+        model.save_pretrained(folder / name)
+        base, patch = getattr(model, model.base_model_prefix, model), own["patch_size"]
+        base = base if hasattr(base, "embeddings") else model
+        for size in ((4 * patch, 4 * patch), (3 * patch, 5 * patch)):
+            images = pictures(*size)
+            with torch.no_grad():
+                found = base(images, **({"interpolate_pos_encoding": True} if name in RESAMPLED else {}))
+                outputs = found.last_hidden_state[:, 0] if found.pooler_output is None else found.pooler_output
+                outputs = model(images).logits if hasattr(model, "classifier") else outputs
+            note(name, "x".join(map(str, size)), images, tokens=found.last_hidden_state, outputs=outputs)
     np.savez_compressed(folder / "expected.npz", **{name: array.astype(np.float32) for name, array in expected.items()})
 
 

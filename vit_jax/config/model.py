@@ -32,9 +32,10 @@ class Model(Section):
             those of PyTorch Image Models ("timm"). Outputs differ in the fourth digit or so.
         tokenizer: side and number of the convolutions that make the tokens of a compact transformer (Hassani et al.,
             2021), each with ReLU and a max-pooling that halves the map; None: patches are projected linearly.
-        pool: what the head reads: the class token ("token"), the mean over the patches ("gap"), multi-head attention
-            pooling over the patches ("map"; Zhai et al., 2022), their mean weighted by the softmax of a learned linear
-            function ("seq"; Hassani et al., 2021), or every token separately ("none"). A "CCT" has "seq" for "token".
+        pool: what the head reads: the class token ("token"), the mean over the patches ("gap"), both, one after the
+            other ("token_gap"; Oquab et al., 2024), multi-head attention pooling over the patches ("map"; Zhai et al.,
+            2022), their mean weighted by the softmax of a learned linear function ("seq"; Hassani et al., 2021), or
+            every token separately ("none"). A "CCT" has "seq" for "token".
         pool_norm: whether the last norm comes before or after pooling ("after" is timm's `fc_norm`).
         class_token: whether there is a class token; None: only if the head reads it.
         registers: number of extra tokens that attend and are attended to, but are not read (Darcet et al., 2024).
@@ -52,7 +53,8 @@ class Model(Section):
         rope_start: coordinate of the first row and column of patches, where they are counted.
         rope_shift, rope_jitter, rope_rescale: in training, once a step, coordinates are shifted by up to so much, and
             multiplied by up to so much or its inverse: each axis by itself, and both alike.
-        resample: how positions are resized for other image sizes: "bilinear" aligns corners, "bicubic" antialiases.
+        resample: how positions are resized for other image sizes: "bilinear" aligns corners as the original ViT
+            does, "bicubic" antialiases as timm does, "bicubic_sharp" is Transformers'.
         gelu: the tanh approximation, as in JAX code bases, the exact function, as in PyTorch, or the "quick" x
             sigmoid(1.702 x) of CLIP (Hendrycks and Gimpel, 2016; Radford et al., 2021).
         swiglu: in the blocks, the MLP's hidden layer is SiLU(gate) times a linear layer, both `mlp_dim` wide, in place
@@ -102,7 +104,7 @@ class Model(Section):
     resnet_width: Count | None = None
     resnet_style: Literal["google", "timm"] = "google"
     tokenizer: tuple[Count, Count] | None = None
-    pool: Literal["token", "gap", "map", "seq", "none"] = "token"
+    pool: Literal["token", "gap", "token_gap", "map", "seq", "none"] = "token"
     pool_norm: Literal["before", "after"] = "before"
     class_token: bool | None = None
     registers: Annotated[int, Range("[0, inf)")] = 0
@@ -117,7 +119,7 @@ class Model(Section):
     rope_shift: NonNegative = 0.0
     rope_jitter: Factor = 1.0
     rope_rescale: Factor = 1.0
-    resample: Literal["bilinear", "bicubic"] = "bilinear"
+    resample: Literal["bilinear", "bicubic", "bicubic_sharp"] = "bilinear"
     gelu: Literal["tanh", "exact", "quick"] = "tanh"
     swiglu: bool = False
     mlp_norm: bool = False

@@ -103,6 +103,8 @@ def export_model(opened: Opened, out: Path, output: str = "probabilities", dtype
 
 def output_function(model: Backbone, opened: Opened, output: str) -> Callable[[Images], Float[Array, "batch *_"]]:
     """Return the function from uint8 pictures to an output of `OUTPUTS`, in float32."""
+    if output != "features" and model.head is None:
+        raise InputError(f"model {model.config.name!r} has no head; export its features, --output=features")
     if output == "features":
         return lambda images: model.features(images).astype(jnp.float32)
     if output == "logits":

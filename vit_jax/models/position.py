@@ -3,8 +3,6 @@
 Each is called with the grid of the pictures at hand, and resamples itself where that is another one.
 """
 
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,10 +10,9 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from vit_jax.config import Model
-from vit_jax.models.resize import resize_grid
+from vit_jax.models.resize import Method, resize_grid
 
 Grid = tuple[int, int]
-Method = Literal["bilinear", "bicubic"]
 
 
 def make_position(config: Model, grid: Grid, *, rngs: nnx.Rngs) -> nnx.Module | None:

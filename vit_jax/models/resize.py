@@ -7,25 +7,27 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+Method = Literal["bilinear", "bicubic", "bicubic_sharp"]
+
 
 def resize_grid(
     grid: Float[Array, "rows columns dim"] | Float[np.ndarray, "rows columns dim"],
     new: tuple[int, int],
-    method: Literal["bilinear", "bicubic"] = "bilinear",
+    method: Method = "bilinear",
 ) -> Float[Array, "new_rows new_columns dim"]:
     """Resample a grid of vectors to `new` (rows, columns).
 
     "bilinear" keeps the corners where they are, as the original ViT does (`scipy.ndimage.zoom` of order 1). "bicubic"
     is Keys' kernel with a = -1/2 between pixels' centres, widened when shrinking (antialiasing), as timm does by
-    PyTorch's interpolation.
+    PyTorch's interpolation. "bicubic_sharp" has a = -3/4 and is never widened, as Transformers does.
     """
     grid, (rows, columns) = jnp.asarray(grid), new
     if grid.shape[:2] == (rows, columns):
         return grid
     if method == "bicubic":
         return jax.image.resize(grid, (rows, columns, grid.shape[2]), "bicubic", antialias=True)
-    to_rows = jnp.asarray(_corners_aligned(grid.shape[0], rows), grid.dtype)
-    to_columns = jnp.asarray(_corners_aligned(grid.shape[1], columns), grid.dtype)
+    matrix = _corners_aligned if method == "bilinear" else _sharp
+    to_rows, to_columns = (jnp.asarray(matrix(*sides), grid.dtype) for sides in zip(grid.shape[:2], new, strict=True))
     # In full float32 everywhere: accelerators would otherwise multiply float32 matrices with fewer bits.
     return jnp.einsum("ir,jc,rcd->ijd", to_rows, to_columns, grid, precision="highest")
 
@@ -50,6 +52,18 @@ def _corners_aligned(old: int, new: int) -> Float[np.ndarray, "new old"]:
     """Return the matrix of linear interpolation whose first and last points stay; a single new point is the first."""
     at = np.arange(new) * ((old - 1) / max(new - 1, 1))
     return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(old)))
+
+
+def _sharp(old: int, new: int) -> Float[np.ndarray, "new old"]:
+    """Return the matrix of Keys' cubic interpolation with a = -3/4; beyond the border its last point is repeated."""
+    at = (np.arange(new) + 0.5) * old / new - 0.5
+    weights = np.zeros((new, old))
+    for step in range(-1, 3):
+        point = np.floor(at).astype(int) + step
+        x = np.abs(at - point)
+        near, far = (1.25 * x - 2.25) * x**2 + 1, -0.75 * (((x - 5) * x + 8) * x - 4)
+        np.add.at(weights, (np.arange(new), np.clip(point, 0, old - 1)), np.where(x <= 1, near, far))
+    return weights
 
 
 def _triangle(old: int, new: int) -> Float[np.ndarray, "new old"]:

@@ -141,7 +141,7 @@ def _resolve_vit(config: Model) -> Model:
     if filled["width"] % filled["num_heads"]:
         raise InputError(f"model.num_heads={filled['num_heads']} does not divide model.width={filled['width']}")
     pool = "seq" if size.startswith("CCT-") and config.pool == "token" else config.pool
-    class_token = pool == "token" if config.class_token is None else config.class_token
+    class_token = pool in ("token", "token_gap") if config.class_token is None else config.class_token
     qkv_bias = config.qkv_bias and not size.startswith(("ViT-Lite-", "CCT-"))
     config = dataclasses.replace(config, **filled, pool=pool, class_token=class_token, qkv_bias=qkv_bias)
     if config.tokenizer is not None:

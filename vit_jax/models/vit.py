@@ -86,8 +86,9 @@ class ViT(nnx.Module):
         make_pool = {"map": AttentionPool, "seq": SequencePool}.get(config.pool)
         self.pool = make_pool(config, dtype=dtype, rngs=rngs) if make_pool else None
         self.pool_norm = norm(config.pool_norm == "after")
-        features = config.representation or width
-        self.pre_logits = nnx.Linear(width, features, dtype=dtype, rngs=rngs) if config.representation else None
+        pooled = 2 * width if config.pool == "token_gap" else width
+        features = config.representation or pooled
+        self.pre_logits = nnx.Linear(pooled, features, dtype=dtype, rngs=rngs) if config.representation else None
         self.head = make_head(config, features, num_classes, rngs=rngs) if num_classes else None
         self.pretraining = make_parts(parts, config, channels, rngs=rngs) if parts else None
 
@@ -269,6 +270,7 @@ class ViT(nnx.Module):
         features = {
             "token": lambda: tokens[:, 0],
             "gap": lambda: tokens[:, prefix:].mean(axis=1),
+            "token_gap": lambda: jnp.concatenate([tokens[:, 0], tokens[:, prefix:].mean(axis=1)], axis=-1),
             "map": lambda: self.pool(tokens[:, prefix:]),
             "seq": lambda: self.pool(tokens[:, prefix:]),
             "none": lambda: tokens,
@@ -286,5 +288,7 @@ def _check(config: Model) -> None:
     check_rotary(config)
     if not config.patch_bias and (config.resnet, config.tokenizer) != (None, None):
         raise InputError("model.patch_bias=False: only patches that are projected linearly can do without a bias")
-    if config.pool == "token" and not config.class_token:
-        raise InputError("model.pool='token' reads the class token: model.class_token can't be False")
+    if config.pool in ("token", "token_gap") and not config.class_token:
+        raise InputError(f"model.pool={config.pool!r} reads the class token: model.class_token can't be False")
+    if config.pool == "token_gap" and config.pool_norm == "after":
+        raise InputError("model.pool='token_gap': the norm comes before it, model.pool_norm='before'")

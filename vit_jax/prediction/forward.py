@@ -88,8 +88,8 @@ def predictions(
         batch: pictures at a time on each local device; fewer if there are not so many.
 
     Raises:
-        InputError: nothing is asked for, the model has no such layer or no attention, or its outputs are not for whole
-            pictures.
+        InputError: nothing is asked for, the model has no such layer, no attention or no head, or its outputs are not
+            for whole pictures.
     """
     return run_forward(make_forward(opened, wanted), opened, asked, batch, threads)
 
@@ -116,7 +116,9 @@ def make_forward(opened: Opened, wanted: Wanted) -> Forward:
     attention = attention_names(model) if wanted.attention or wanted.distance else []
     if wanted.layer is not None:
         _check_layer(wanted.layer, model)
-    layers = [wanted.layer] if wanted.layer else []
+    layers, has_head = [wanted.layer] if wanted.layer else [], model.head is not None
+    if not (has_head or layers or attention):
+        raise InputError(f"model {model.config.name!r} has no head that tells classes; take its --features=FILE")
     graph, params = nnx.split(model)
     mesh = make_mesh(MeshShape(), jax.local_devices())
     params = jax.device_put(nnx.to_pure_dict(params), NamedSharding(mesh, P()))
@@ -124,9 +126,9 @@ def make_forward(opened: Opened, wanted: Wanted) -> Forward:
     @jax.jit
     def forward(params: dict, images: UInt8[Array, "batch height width channels"]) -> Outputs:
         model = nnx.merge(graph, params)
-        found = model.activations(images, "logits", *layers, *attention)
-        probabilities = task.probabilities(found["logits"])
-        if wanted.flip:
+        found = model.activations(images, *["logits"] * has_head, *layers, *attention)
+        probabilities = task.probabilities(found["logits"]) if has_head else jnp.zeros((len(images), 0))
+        if wanted.flip and has_head:
             probabilities = (probabilities + task.probabilities(model(images[:, :, ::-1]))) / 2
         best, labels = jax.lax.top_k(probabilities, min(wanted.top, model.num_classes))
         outputs = {"labels": labels, "probabilities": best}

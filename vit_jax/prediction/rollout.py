@@ -34,7 +34,7 @@ def rollout(
         weights: of the blocks, first to last.
     """
     prefix, tokens = num_prefix(model.config), weights[0].shape[-1]
-    read = jnp.arange(tokens) == 0 if model.config.pool == "token" else jnp.arange(tokens) >= prefix
+    read = jnp.arange(tokens) == 0 if model.config.pool in ("token", "token_gap") else jnp.arange(tokens) >= prefix
     share = jnp.broadcast_to(read / read.sum(), (weights[0].shape[0], tokens))
     for each in reversed(weights):
         attended = jnp.einsum("bq,bqk->bk", share, each.mean(axis=1), precision=jax.lax.Precision.HIGHEST)

@@ -28,9 +28,13 @@ from vit_jax.weights.saving import save
 
 __all__ = ["configured", "load", "save"]
 
-# Arrays that are no weights of a classifier: the optimizer and clock of a big_vision run, and the pooler that
-# Transformers' classifier leaves out.
-NO_WEIGHTS = r"(opt|chrono|extra)/.*|(vit\.)?pooler\..*"
+# Arrays that are no weights of an encoder or classifier: the optimizer and clock of a big_vision run, the pooler that
+# Transformers' classifier leaves out, what stands for hidden patches in pre-training, and all but the image tower of a
+# CLIP or SigLIP.
+NO_WEIGHTS = (
+    r"(opt|chrono|extra)/.*|(vit\.)?pooler\..*|(.*\.)?mask_token|text_model\..*|(text|visual)_projection\.weight"
+    r"|logit_(scale|bias)|.*\.position_ids"
+)
 HEAD = r"(params/)?(resnet/)?head/.*|head\..*|classifier\..*"
 # What a model's name says.
 SIZE_KEYS = ("patch", *Size._fields, "resnet", "resnet_width", "swin")
@@ -45,7 +49,7 @@ def load(
     num_classes: int | None = None,
     image_size: int | tuple[int, int] | None = None,
     patch: int | None = None,
-    resample: Literal["bilinear", "bicubic"] = "bilinear",
+    resample: Literal["bilinear", "bicubic", "bicubic_sharp"] = "bilinear",
     grid: tuple[int, int] | None = None,
     strict: bool = True,
     checkpoint: str = "newest",

@@ -1,8 +1,8 @@
 """The formats of weight files, one module each.
 
 Each says whether a file's names are its own (`matches`), reads the architecture (`facts`), pairs parameters with arrays
-(`rules`), says what it holds (`SUPPORTED`, and `SUPPORTED_BIT` or `SUPPORTED_SWIN` where it holds such) and writes
-(`write`).
+(`rules`), says what it holds (`SUPPORTED`, a table or a function of the config that returns one, and `SUPPORTED_BIT` or
+`SUPPORTED_SWIN` where it holds such) and writes (`write`).
 """
 
 from vit_jax.weights import big_vision, bit, google, huggingface, timm

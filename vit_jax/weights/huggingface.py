@@ -1,42 +1,45 @@
-"""Folders of Transformers' classifiers: ViT, which reads a class token, I-JEPA, and the Swins of `weights.swin`.
+"""Folders of Transformers: the ViTs of `huggingface_names`, with a classifier or without, and the Swins of `swin`.
 
-I-JEPA has no class token: its head reads the mean over the patches, after the last norm, which is our "gap". A folder
-has `model.safetensors`, `config.json` and `preprocessor_config.json`; ViT and I-JEPA have the same names but a prefix.
+A folder has `model.safetensors`, `config.json` and `preprocessor_config.json`. I-JEPA has no class token: its head
+reads the mean over the patches, after the last norm, which is our "gap". Of a whole CLIP or SigLIP the image tower is
+read.
 """
 
 import dataclasses
 import pathlib
+import re
 from typing import Any
 
 import numpy as np
 
 from vit_jax.config import Model, height_width
 from vit_jax.errors import InputError
-from vit_jax.models import Swin
+from vit_jax.models import Swin, ViT
+from vit_jax.weights import huggingface_names as names
 from vit_jax.weights import huggingface_pictures, swin
 from vit_jax.weights.described import names_of, write_folder
-from vit_jax.weights.rules import Rule, convolution, linear, norm, positions, reshaped
-from vit_jax.weights.supported import ANY, PLAIN, count, grid_of
+from vit_jax.weights.rules import Rule
+from vit_jax.weights.supported import count, grid_of
 
-SUPPORTED = PLAIN | {"gelu": ANY, "norm_eps": ANY}
-SUPPORTED_SWIN = swin.SUPPORTED_HUGGINGFACE
-GELUS = {"gelu": "exact", "gelu_pytorch_tanh": "tanh", "gelu_new": "tanh", "gelu_fast": "tanh"}
-CLASSES = {"vit": "ViTForImageClassification", "ijepa": "IJepaForImageClassification"}
+SUPPORTED, SUPPORTED_SWIN = names.supported, swin.SUPPORTED_HUGGINGFACE
+GELUS = {
+    **{"gelu": "exact", "gelu_pytorch_tanh": "tanh", "gelu_new": "tanh", "gelu_fast": "tanh"},
+    "quick_gelu": "quick",
+}
 
 
 def matches(arrays: dict[str, np.ndarray]) -> bool:
     """Return whether the names are this format's."""
-    vit = any(name.endswith("encoder.layer.0.attention.attention.query.weight") for name in arrays)
-    return vit or swin.has_swin(arrays, swin.huggingface(arrays))
+    return names.family_of(arrays) is not None or swin.has_swin(arrays, swin.huggingface(arrays))
 
 
 def facts(arrays: dict[str, np.ndarray], notes: dict, grid: tuple[int, int] | None) -> dict:
     """Return what `build_model` needs to know, from the config as far as the arrays don't say it."""
-    if notes.get("hidden_act", "gelu") not in GELUS:
-        raise InputError(f"hidden_act={notes['hidden_act']!r} in config.json: only {', '.join(GELUS)} are known")
+    # Of a whole CLIP or SigLIP, that of its image tower.
+    notes = notes | (notes.get("vision_config") or {})
     if swin.has_swin(arrays, swin.huggingface(arrays)):
         found = swin.facts(arrays, swin.huggingface(arrays), notes.get("window_size"))
-        own = {"gelu": GELUS[notes.get("hidden_act", "gelu")], "norm_eps": float(notes.get("layer_norm_eps", 1e-5))}
+        own = {"gelu": _gelu(notes, "gelu"), "norm_eps": float(notes.get("layer_norm_eps", 1e-5))}
         found["config"] = dataclasses.replace(found["config"], **own)
         size = notes.get("image_size", found.pop("image_size"))
     else:
@@ -52,26 +55,41 @@ def facts(arrays: dict[str, np.ndarray], notes: dict, grid: tuple[int, int] | No
     }
 
 
+def _gelu(notes: dict, default: str) -> str:
+    activation = notes.get("hidden_act", default)
+    if activation not in GELUS:
+        raise InputError(f"hidden_act={activation!r} in config.json: only {', '.join(GELUS)} are known")
+    return GELUS[activation]
+
+
 def _vit_facts(
     arrays: dict[str, np.ndarray], notes: dict, grid: tuple[int, int] | None
 ) -> tuple[dict, int | list[int]]:
     """Return the facts, and the size of pictures."""
-    prefix = _prefix(arrays)
-    width, channels, patch, _ = arrays[f"{prefix}embeddings.patch_embeddings.projection.weight"].shape
-    head, token = arrays.get("classifier.weight"), f"{prefix}embeddings.cls_token" in arrays
+    kind, prefix = names.family_of(arrays)
+    family = names.FAMILIES[kind]
+    width, channels, patch, _ = arrays[f"{prefix}{family.patches}.weight"].shape
+    head, layer = arrays.get("classifier.weight"), prefix + family.layer.format(i=0)
+    second = next(f"{layer}{name}.weight" for name in names.LAST if f"{layer}{name}.weight" in arrays)
+    presumed = family.defaults.get("num_attention_heads") if "model_type" in notes else None
     config = Model(
         name=f"custom/{patch}",
         width=width,
-        depth=count(arrays, rf"{prefix}encoder\.layer\.(\d+)\."),
-        num_heads=notes.get("num_attention_heads"),
-        mlp_dim=arrays[f"{prefix}encoder.layer.0.intermediate.dense.weight"].shape[0],
-        pool="token" if token else "gap",
-        gelu=GELUS[notes.get("hidden_act", "gelu")],
-        norm_eps=float(notes.get("layer_norm_eps", 1e-12)),
+        depth=count(arrays, re.escape(prefix + family.layer).replace(r"\{i\}", r"(\d+)")),
+        num_heads=notes.get("num_attention_heads", presumed),
+        mlp_dim=arrays[second].shape[1],
+        norm_eps=float(notes.get("layer_norm_eps", family.defaults["layer_norm_eps"])),
     )
+    config = dataclasses.replace(config, **names.fields_of(kind, prefix, arrays, notes))
+    if config.swiglu and kind == "dinov3_vit":
+        if (activation := notes.get("hidden_act", "silu")) != "silu":
+            raise InputError(f"hidden_act={activation!r} in config.json: of an MLP with a gate only silu is known")
+    else:
+        config = dataclasses.replace(config, gelu=_gelu(notes, family.defaults["hidden_act"]))
     size = notes.get("image_size")
     if size is None:
-        patches = arrays[f"{prefix}embeddings.position_embeddings"].shape[1] - token
+        table = arrays.get(prefix + family.position)
+        patches = 14 * 14 if table is None else table.shape[-2] - bool(config.pool in ("token", "token_gap"))
         size = [patch * side for side in grid_of(patches, grid)]
     num_classes = None if head is None else head.shape[0]
     return {"config": config, "num_classes": num_classes, "channels": channels}, size
@@ -81,56 +99,49 @@ def rules(config: Model, arrays: dict[str, np.ndarray] | None = None) -> list[Ru
     """Return the table for a resolved config; a model without a head has no prefix before its names."""
     if config.swin is not None:
         return swin.rules(config, swin.huggingface(arrays))
-    prefix = f"{_kind(config)}." if arrays is None else _prefix(arrays)
-    layer = prefix + "encoder.layer.{i}"
-    return [
-        reshaped("cls", f"{prefix}embeddings.cls_token"),
-        positions(f"{prefix}embeddings.position_embeddings"),
-        *convolution("embedding", f"{prefix}embeddings.patch_embeddings.projection"),
-        *norm("blocks/norm1", f"{layer}.layernorm_before"),
-        *[
-            rule
-            for part in ("query", "key", "value")
-            for rule in linear(f"blocks/attn/{part}", f"{layer}.attention.attention.{part}", outputs=2)
-        ],
-        *linear("blocks/attn/out", f"{layer}.attention.output.dense"),
-        *norm("blocks/norm2", f"{layer}.layernorm_after"),
-        *linear("blocks/mlp/fc1", f"{layer}.intermediate.dense"),
-        *linear("blocks/mlp/fc2", f"{layer}.output.dense"),
-        *norm("norm", f"{prefix}layernorm"),
-        *linear("head", "classifier"),
-    ]
+    if arrays is None:
+        kind = names.family_for(config)
+        return names.vit_rules(config, kind, names.FAMILIES[kind].prefix)
+    return names.vit_rules(config, *names.family_of(arrays))
 
 
 def write(path: pathlib.Path, arrays: dict[str, np.ndarray], model) -> None:
     """Write the folder."""
     config, (height, width) = model.config, model.image_size
-    names = model.label_names or [f"LABEL_{i}" for i in range(model.num_classes)]
     described = {
-        **(_swin(model) if config.swin is not None else _vit(config)),
-        "hidden_act": "gelu" if config.gelu == "exact" else "gelu_pytorch_tanh",
+        "hidden_act": next(name for name, ours in GELUS.items() if ours == config.gelu),
+        **(_swin(model) if config.swin is not None else _vit(model, arrays)),
         "layer_norm_eps": config.norm_eps,
         "image_size": height if height == width else [height, width],
         "patch_size": config.patch,
         "num_channels": model.channels,
-        "qkv_bias": True,
-        "id2label": {str(i): name for i, name in enumerate(names)},
-        "label2id": {name: i for i, name in enumerate(names)},
         "dtype": "float32",
     }
+    if model.num_classes:
+        labels = model.label_names or [f"LABEL_{i}" for i in range(model.num_classes)]
+        described |= {"id2label": {str(i): name for i, name in enumerate(labels)}}
+        described |= {"label2id": {name: i for i, name in enumerate(labels)}}
     documents = {"config.json": described, "preprocessor_config.json": huggingface_pictures.described(model)}
     write_folder(path, documents, arrays, {"format": "pt"})
 
 
-def _vit(config: Model) -> dict[str, Any]:
-    return {
-        "architectures": [CLASSES[_kind(config)]],
-        "model_type": _kind(config),
-        "hidden_size": config.width,
-        "num_hidden_layers": config.depth,
-        "num_attention_heads": config.num_heads,
-        "intermediate_size": config.mlp_dim,
-    }
+def _vit(model: ViT, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Return what the config says of a ViT, and change the arrays that only Transformers has so."""
+    kind, config = names.family_for(model.config), model.config
+    family = names.FAMILIES[kind]
+    if model.head is None:
+        for name in list(arrays):
+            arrays[name.removeprefix(family.prefix)] = arrays.pop(name)
+    elif family.classes[1] is None:
+        raise InputError(f"a huggingface file can't hold a head on a {family.classes[0]}; a timm file can")
+    start = family.prefix if model.head is not None else ""
+    if config.registers and config.position == "learned":
+        # The positions of registers, zeros in what Transformers wrote, are added to the registers themselves.
+        own = np.asarray(model.position.prefix[...])[1:]
+        arrays[f"{start}embeddings.register_tokens"] = arrays[f"{start}embeddings.register_tokens"] + own
+    if family.mask_token is not None:
+        arrays[f"{start}embeddings.mask_token"] = np.zeros((*family.mask_token, config.width), np.float32)
+    return names.described(config, kind, model.head is not None)
 
 
 def _swin(model: Swin) -> dict[str, Any]:
@@ -145,6 +156,7 @@ def _swin(model: Swin) -> dict[str, Any]:
     return {
         "architectures": ["SwinForImageClassification"],
         "model_type": "swin",
+        "qkv_bias": True,
         "embed_dim": config.width,
         "depths": list(config.swin),
         "num_heads": [config.num_heads * 2**i for i in range(stages)],
@@ -152,11 +164,3 @@ def _swin(model: Swin) -> dict[str, Any]:
         "mlp_ratio": config.mlp_dim / config.width,
         "hidden_size": config.width * 2 ** (stages - 1),
     }
-
-
-def _kind(config: Model) -> str:
-    return "vit" if config.class_token else "ijepa"
-
-
-def _prefix(arrays: dict[str, np.ndarray]) -> str:
-    return next((f"{kind}." for kind in CLASSES if any(name.startswith(f"{kind}.") for name in arrays)), "")

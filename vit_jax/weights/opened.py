@@ -43,10 +43,8 @@ class Opened(NamedTuple):
         values = self.preprocessing()
         height, width = values.pop("image_size")
         listed = ", ".join(f"{key} {value}" for key, value in values.items())
-        return (
-            f"{self.config.model.name}: {count:,} parameters, {self.model.num_classes:,} classes ({self.names_from})\n"
-            f"pictures: {height}x{width} pixels, {listed}"
-        )
+        classes = f"{self.model.num_classes:,} classes ({self.names_from})" if self.model.num_classes else "no head"
+        return f"{self.config.model.name}: {count:,} parameters, {classes}\npictures: {height}x{width} pixels, {listed}"
 
 
 def open_model(
@@ -90,6 +88,8 @@ def open_model(
 
 def _names(model: Backbone, labels: Path | None, is_run: bool) -> tuple[tuple[str, ...] | None, str]:
     if labels is not None:
+        if not model.num_classes:
+            raise InputError(f"{labels}: the model has no head whose classes it could name")
         names = read_names(labels)
         if len(names) != model.num_classes:
             raise InputError(f"{labels}: has {len(names):,} names, but the model has {model.num_classes:,} outputs")

@@ -54,15 +54,29 @@ def reshaped(ours: str, theirs: str, axes: int = 1) -> Rule:
     return Rule((ours,), theirs, lambda a: a.reshape((1,) * axes + a.shape), lambda a, s: [a.reshape(s[0])])
 
 
-def positions(theirs: str) -> Rule:
-    """Prefix tokens and grid in one array (1, tokens, width)."""
+def flattened(ours: str, theirs: str) -> Rule:
+    """Theirs has one axis."""
+    return Rule((ours,), theirs, lambda array: array.reshape(-1), lambda array, shapes: [array.reshape(shapes[0])])
+
+
+def positions(theirs: str, *, leading: bool = True, owners: int | None = None) -> Rule:
+    """Prefix tokens and grid in one array (1, tokens, width).
+
+    Args:
+        leading: whether theirs has the axis of size 1.
+        owners: how many of the prefix tokens have a position in the file, the others zeros; None: all.
+    """
 
     def pack(*arrays: np.ndarray) -> np.ndarray:
-        return np.concatenate([array.reshape(-1, array.shape[-1]) for array in arrays])[None]
+        flat = [array.reshape(-1, array.shape[-1]) for array in arrays]
+        joined = np.concatenate([*(prefix[:owners] for prefix in flat[:-1]), flat[-1]])
+        return joined[None] if leading else joined
 
     def unpack(array: np.ndarray, shapes: list[Shape]) -> list[np.ndarray]:
-        parts = np.split(array[0], np.cumsum([math.prod(shape[:-1]) for shape in shapes])[:-1])
-        return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+        start = array.shape[-2] - math.prod(shapes[-1][:-1])
+        prefix, grid = np.split(array[0] if leading else array, [start])
+        grown = [np.pad(prefix, ((0, shape[0] - start), (0, 0))) for shape in shapes[:-1]]
+        return [*grown, grid.reshape(shapes[-1])]
 
     return Rule(("position/prefix", "position/grid"), theirs, pack, unpack)
 

@@ -50,6 +50,7 @@ def save(model: Backbone, where: str | os.PathLike, format: str | None = None) -
     module, done = FORMATS[format], []
     table = {"BiT": "SUPPORTED_BIT", "Swin": "SUPPORTED_SWIN", "ViT": "SUPPORTED"}[kind_of(model.config.name)]
     supported = getattr(module, table, None)
+    supported = supported(model.config) if callable(supported) else supported
     if supported is None:
         raise InputError(f"a {format} file can't hold the model {model.config.name!r}")
     if isinstance(model, ViT):

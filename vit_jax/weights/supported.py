@@ -72,7 +72,7 @@ def refuse(config: Model, supported: dict, format: str) -> None:
     """Raise `InputError` naming everything in a resolved config that a format's table does not hold."""
     values = {key: getattr(config, key, None) for key in WORDS}
     values["resnet_style"] = None if config.resnet is None else config.resnet_style
-    values["unread_class"] = config.class_token and config.pool != "token"
+    values["unread_class"] = config.class_token and config.pool not in ("token", "token_gap")
     values["prefix"] = prefix_of(config)
     wrong = [key for key in supported if not holds(supported, key, values[key])]
     if wrong:

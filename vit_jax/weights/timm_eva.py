@@ -11,7 +11,7 @@ import numpy as np
 
 from vit_jax.config import Model
 from vit_jax.errors import InputError
-from vit_jax.weights.rules import Rule, linear, norm, reordered, same
+from vit_jax.weights.rules import Rule, flattened, linear, norm, reordered, same
 
 # The fields that an architecture's name says and the arrays don't, by the start of the name.
 ARCHITECTURES = {
@@ -116,7 +116,7 @@ def block_rules(config: Model, arrays: dict[str, np.ndarray] | None) -> list[Rul
     else:
         rules = linear(tuple(ours), f"{attention}qkv", outputs=2)
         if not config.key_bias:
-            rules = [rules[0], *(_bias(name, f"{attention}{name[12]}_bias") for name in (ours[0], ours[2]))]
+            rules = [rules[0], *(flattened(f"{name}/bias", f"{attention}{name[12]}_bias") for name in ours[::2])]
     norms = [
         rule for name in ("query", "key") for rule in norm(f"blocks/attn/{name}_norm", f"{attention}{name[0]}_norm")
     ]
@@ -185,7 +185,3 @@ def _order(config: Model) -> np.ndarray | None:
     if config.rope is None or config.rope_unit == "picture":
         return None
     return np.arange(config.width // config.num_heads).reshape(-1, 2).T.reshape(-1)
-
-
-def _bias(ours: str, theirs: str) -> Rule:
-    return Rule((f"{ours}/bias",), theirs, lambda a: a.reshape(-1), lambda a, shapes: [a.reshape(shapes[0])])
