@@ -128,12 +128,10 @@ def write(path: pathlib.Path, arrays: dict[str, np.ndarray], model) -> None:
 def _vit(model: ViT, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     """Return what the config says of a ViT, and change the arrays that only Transformers has so."""
     kind, config = names.family_for(model.config), model.config
-    family = names.FAMILIES[kind]
+    family, described = names.FAMILIES[kind], names.described(config, kind, model.head is not None)
     if model.head is None:
         for name in list(arrays):
             arrays[name.removeprefix(family.prefix)] = arrays.pop(name)
-    elif family.classes[1] is None:
-        raise InputError(f"a huggingface file can't hold a head on a {family.classes[0]}; a timm file can")
     start = family.prefix if model.head is not None else ""
     if config.registers and config.position == "learned":
         # The positions of registers, zeros in what Transformers wrote, are added to the registers themselves.
@@ -141,7 +139,7 @@ def _vit(model: ViT, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         arrays[f"{start}embeddings.register_tokens"] = arrays[f"{start}embeddings.register_tokens"] + own
     if family.mask_token is not None:
         arrays[f"{start}embeddings.mask_token"] = np.zeros((*family.mask_token, config.width), np.float32)
-    return names.described(config, kind, model.head is not None)
+    return described
 
 
 def _swin(model: Swin) -> dict[str, Any]:

@@ -18,6 +18,7 @@ class Family(NamedTuple):
 
     Attributes:
         classes: its class without a head, and the one with a classifier or None.
+        head_pool: what a classifier reads, as in `Model.pool`; None: there is none.
         prefix: before all names but the classifier's, in a model that has one.
         defaults: of its config, by the names there.
         fields: what `Model` always is of it.
@@ -29,6 +30,7 @@ class Family(NamedTuple):
     """
 
     classes: tuple[str, str | None]
+    head_pool: str | None
     prefix: str
     defaults: dict[str, Any]
     fields: dict[str, Any]
@@ -48,6 +50,7 @@ class Family(NamedTuple):
 
 _ViT = Family(
     classes=("ViTModel", "ViTForImageClassification"),
+    head_pool="token",
     prefix="vit.",
     defaults={"hidden_act": "gelu", "layer_norm_eps": 1e-12},
     fields={"pool": "token"},
@@ -57,6 +60,7 @@ _ViT = Family(
 )
 _DINOv2 = Family(
     classes=("Dinov2Model", "Dinov2ForImageClassification"),
+    head_pool="token_gap",
     prefix="dinov2.",
     defaults={"hidden_act": "gelu", "layer_norm_eps": 1e-6, "num_attention_heads": 12},
     fields={"pool": "token", "layer_scale": 1.0},
@@ -69,6 +73,7 @@ _DINOv2 = Family(
 )
 _SIGLIP = Family(
     classes=("SiglipVisionModel", None),
+    head_pool=None,
     prefix="vision_model.",
     defaults={"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6, "num_attention_heads": 12},
     fields={"pool": "map", "class_token": False},
@@ -86,11 +91,12 @@ FAMILIES = {
     "vit": _ViT,
     "ijepa": _ViT._replace(
         classes=("IJepaModel", "IJepaForImageClassification"),
+        head_pool="gap",
         prefix="ijepa.",
         fields={"pool": "gap"},
         supported=_ViT.supported | {"pool": ("gap",)},
     ),
-    "vit_mae": _ViT._replace(classes=("ViTMAEModel", None)),
+    "vit_mae": _ViT._replace(classes=("ViTMAEModel", None), head_pool=None),
     "dinov2": _DINOv2,
     "dinov2_with_registers": _DINOv2._replace(
         classes=("Dinov2WithRegistersModel", "Dinov2WithRegistersForImageClassification"),
@@ -99,6 +105,7 @@ FAMILIES = {
     ),
     "dinov3_vit": Family(
         classes=("DINOv3ViTModel", None),
+        head_pool=None,
         prefix="",
         defaults={"hidden_act": "gelu", "layer_norm_eps": 1e-5, "num_attention_heads": 6, "rope_theta": 100.0},
         fields={"pool": "token", "position": "none", "layer_scale": 1.0, "rope_unit": "picture"},
@@ -181,8 +188,8 @@ def fields_of(kind: str, prefix: str, arrays: dict[str, np.ndarray], notes: dict
     family = FAMILIES[kind]
     layer = prefix + family.layer.format(i=0)
     found = dict(family.fields)
-    if "classifier.weight" in arrays and "token_gap" in family.supported["pool"]:
-        found["pool"] = "token_gap"
+    if "classifier.weight" in arrays and family.head_pool is not None:
+        found["pool"] = family.head_pool
     biased = {part: f"{layer}{name}.bias" in arrays for part, name in _attention(family).items()}
     if biased["query"] or biased["value"]:
         found["key_bias"] = biased["key"]
@@ -193,6 +200,8 @@ def fields_of(kind: str, prefix: str, arrays: dict[str, np.ndarray], notes: dict
         keys["rope_rescale"] = "pos_embed_rescale"
         values = {ours: notes.get(key, family.defaults.get(key)) for ours, key in keys.items()}
         found |= {ours: float(value) for ours, value in values.items() if value is not None}
+    if "layer_scale" in found:
+        found["layer_scale"] = float(notes.get("layerscale_value", found["layer_scale"]))
     found["swiglu"] = f"{layer}{family.mlp[0]}.weight" in arrays
     registers = arrays.get(f"{prefix}embeddings.register_tokens")
     return found | {"registers": 0 if registers is None else registers.shape[1]}
@@ -262,10 +271,19 @@ def _pool_rules(prefix: str) -> list[Rule]:
 
 
 def described(config: Model, kind: str, has_head: bool) -> dict[str, Any]:
-    """Return what `config.json` says of the architecture, beside what all families call alike."""
+    """Return what `config.json` says of the architecture, beside what all families call alike.
+
+    Raises:
+        InputError: the family has no class with such a head.
+    """
     family = FAMILIES[kind]
+    name, pool = family.classes[has_head], family.head_pool if has_head else family.fields["pool"]
+    if pool is None:
+        raise InputError(f"a huggingface file can't hold a head on a {family.classes[0]}; a timm file can")
+    if config.pool != pool:
+        raise InputError(f"a huggingface file can't hold pool={config.pool!r} in a {name}, which has {pool!r}")
     own: dict[str, Any] = {
-        "architectures": [family.classes[1] if has_head else family.classes[0]],
+        "architectures": [name],
         "model_type": kind,
         "hidden_size": config.width,
         "num_hidden_layers": config.depth,
