@@ -110,13 +110,14 @@ def name_of(config: Model) -> str:
             names = [f"CCT-{depth}/{config.tokenizer[0]}x{config.tokenizer[1]}" for depth in COMPACT]
         custom = f"custom/{config.patch}"
     keys = ("patch", "width", "depth", "mlp_dim", "num_heads", "resnet", "resnet_width", "tokenizer")
-    keys += ("qkv_bias", "swin")
+    keys += ("swin",)
     for name in names:
         try:
             same = resolve(Model(name=name))
         except InputError:
             continue
-        if all(getattr(same, key) == getattr(config, key) for key in keys):
+        # The names of compact transformers say that there is no bias; the others leave it open.
+        if all(getattr(same, key) == getattr(config, key) for key in keys) and same.qkv_bias >= config.qkv_bias:
             return name
     return custom
 

@@ -1,4 +1,4 @@
-"""Folders of Transformers: the ViTs of `huggingface_names`, with a classifier or without, and the Swins of `swin`.
+"""Folders of Transformers: the ViTs of `huggingface_families`, with a classifier or without, and the Swins of `swin`.
 
 A folder has `model.safetensors`, `config.json` and `preprocessor_config.json`. I-JEPA has no class token: its head
 reads the mean over the patches, after the last norm, which is our "gap". Of a whole CLIP or SigLIP the image tower is
@@ -15,13 +15,13 @@ import numpy as np
 from vit_jax.config import Model, height_width
 from vit_jax.errors import InputError
 from vit_jax.models import Swin, ViT
-from vit_jax.weights import huggingface_names as names
-from vit_jax.weights import huggingface_pictures, swin
+from vit_jax.weights import huggingface_pictures, huggingface_vit, swin
 from vit_jax.weights.described import names_of, write_folder
+from vit_jax.weights.huggingface_families import FAMILIES, LAST, family_for, family_of, supported
 from vit_jax.weights.rules import Rule
 from vit_jax.weights.supported import count, grid_of
 
-SUPPORTED, SUPPORTED_SWIN = names.supported, swin.SUPPORTED_HUGGINGFACE
+SUPPORTED, SUPPORTED_SWIN = supported, swin.SUPPORTED_HUGGINGFACE
 GELUS = {
     **{"gelu": "exact", "gelu_pytorch_tanh": "tanh", "gelu_new": "tanh", "gelu_fast": "tanh"},
     "quick_gelu": "quick",
@@ -30,7 +30,7 @@ GELUS = {
 
 def matches(arrays: dict[str, np.ndarray]) -> bool:
     """Return whether the names are this format's."""
-    return names.family_of(arrays) is not None or swin.has_swin(arrays, swin.huggingface(arrays))
+    return family_of(arrays) is not None or swin.has_swin(arrays, swin.huggingface(arrays))
 
 
 def facts(arrays: dict[str, np.ndarray], notes: dict, grid: tuple[int, int] | None) -> dict:
@@ -66,11 +66,11 @@ def _vit_facts(
     arrays: dict[str, np.ndarray], notes: dict, grid: tuple[int, int] | None
 ) -> tuple[dict, int | list[int]]:
     """Return the facts, and the size of pictures."""
-    kind, prefix = names.family_of(arrays)
-    family = names.FAMILIES[kind]
+    kind, prefix = family_of(arrays)
+    family = FAMILIES[kind]
     width, channels, patch, _ = arrays[f"{prefix}{family.patches}.weight"].shape
     head, layer = arrays.get("classifier.weight"), prefix + family.layer.format(i=0)
-    second = next(f"{layer}{name}.weight" for name in names.LAST if f"{layer}{name}.weight" in arrays)
+    second = next(f"{layer}{name}.weight" for name in LAST if f"{layer}{name}.weight" in arrays)
     presumed = family.defaults.get("num_attention_heads") if "model_type" in notes else None
     config = Model(
         name=f"custom/{patch}",
@@ -80,7 +80,7 @@ def _vit_facts(
         mlp_dim=arrays[second].shape[1],
         norm_eps=float(notes.get("layer_norm_eps", family.defaults["layer_norm_eps"])),
     )
-    config = dataclasses.replace(config, **names.fields_of(kind, prefix, arrays, notes))
+    config = dataclasses.replace(config, **huggingface_vit.fields_of(kind, prefix, arrays, notes))
     if config.swiglu and kind == "dinov3_vit":
         if (activation := notes.get("hidden_act", "silu")) != "silu":
             raise InputError(f"hidden_act={activation!r} in config.json: of an MLP with a gate only silu is known")
@@ -100,9 +100,9 @@ def rules(config: Model, arrays: dict[str, np.ndarray] | None = None) -> list[Ru
     if config.swin is not None:
         return swin.rules(config, swin.huggingface(arrays))
     if arrays is None:
-        kind = names.family_for(config)
-        return names.vit_rules(config, kind, names.FAMILIES[kind].prefix)
-    return names.vit_rules(config, *names.family_of(arrays))
+        kind = family_for(config)
+        return huggingface_vit.rules(config, kind, FAMILIES[kind].prefix)
+    return huggingface_vit.rules(config, *family_of(arrays))
 
 
 def write(path: pathlib.Path, arrays: dict[str, np.ndarray], model) -> None:
@@ -127,8 +127,8 @@ def write(path: pathlib.Path, arrays: dict[str, np.ndarray], model) -> None:
 
 def _vit(model: ViT, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     """Return what the config says of a ViT, and change the arrays that only Transformers has so."""
-    kind, config = names.family_for(model.config), model.config
-    family, described = names.FAMILIES[kind], names.described(config, kind, model.head is not None)
+    kind, config = family_for(model.config), model.config
+    family, described = FAMILIES[kind], huggingface_vit.described(config, kind, model.head is not None)
     if model.head is None:
         for name in list(arrays):
             arrays[name.removeprefix(family.prefix)] = arrays.pop(name)

@@ -1,4 +1,4 @@
-"""Transformers' families of ViTs: what each calls its arrays, what its config says, and what it can hold.
+"""Transformers' families of ViTs: what each calls its arrays, what its config leaves out, and what it can hold.
 
 To add one: an entry of `FAMILIES`.
 """
@@ -8,8 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vit_jax.config import Model
-from vit_jax.errors import InputError
-from vit_jax.weights.rules import Rule, convolution, flattened, linear, norm, positions, reshaped, same
 from vit_jax.weights.supported import ANY, PLAIN
 
 
@@ -181,132 +179,3 @@ def family_for(config: Model) -> str:
 def supported(config: Model) -> dict[str, Any]:
     """Return the table of what the family of a resolved config holds."""
     return PLAIN | FAMILIES[family_for(config)].supported
-
-
-def fields_of(kind: str, prefix: str, arrays: dict[str, np.ndarray], notes: dict[str, Any]) -> dict[str, Any]:
-    """Return fields of `Model` beside its sizes, from the family, the arrays and the config."""
-    family = FAMILIES[kind]
-    layer = prefix + family.layer.format(i=0)
-    found = dict(family.fields)
-    if "classifier.weight" in arrays and family.head_pool is not None:
-        found["pool"] = family.head_pool
-    biased = {part: f"{layer}{name}.bias" in arrays for part, name in _attention(family).items()}
-    if biased["query"] or biased["value"]:
-        found["key_bias"] = biased["key"]
-    else:
-        found["qkv_bias"] = False
-    if kind == "dinov3_vit":
-        keys = {"rope": "rope_theta", "rope_shift": "pos_embed_shift", "rope_jitter": "pos_embed_jitter"}
-        keys["rope_rescale"] = "pos_embed_rescale"
-        values = {ours: notes.get(key, family.defaults.get(key)) for ours, key in keys.items()}
-        found |= {ours: float(value) for ours, value in values.items() if value is not None}
-    if "layer_scale" in found:
-        found["layer_scale"] = float(notes.get("layerscale_value", found["layer_scale"]))
-    found["swiglu"] = f"{layer}{family.mlp[0]}.weight" in arrays
-    registers = arrays.get(f"{prefix}embeddings.register_tokens")
-    return found | {"registers": 0 if registers is None else registers.shape[1]}
-
-
-def vit_rules(config: Model, kind: str, prefix: str) -> list[Rule]:
-    """Return the table of a resolved config of a family."""
-    family = FAMILIES[kind]
-    layer, (gate, first, last) = prefix + family.layer, family.mlp
-    cls = flattened if kind == "clip_vision_model" else reshaped
-    mlp = [*linear("blocks/mlp/fc1", layer + first), *linear("blocks/mlp/fc2", layer + last)]
-    if config.swiglu and gate == "mlp.weights_in":
-        both = linear(("blocks/mlp/gate", "blocks/mlp/fc1"), f"{layer}mlp.weights_in")
-        mlp = [*both, *linear("blocks/mlp/fc2", f"{layer}mlp.weights_out")]
-    elif config.swiglu:
-        mlp += linear("blocks/mlp/gate", layer + gate)
-    return [
-        cls("cls", prefix + family.cls),
-        reshaped("registers", f"{prefix}embeddings.register_tokens"),
-        # Registers have no positions where the class token has one.
-        positions(prefix + family.position, leading=family.pool is None and cls is reshaped, owners=1),
-        *convolution("embedding", prefix + family.patches),
-        *norm("embedding_norm", f"{prefix}pre_layrnorm"),
-        *norm("blocks/norm1", layer + family.norms[0]),
-        *[
-            rule
-            for ours, name in _attention(family).items()
-            for rule in linear(f"blocks/attn/{ours}", layer + name, outputs=2)
-        ],
-        *linear("blocks/attn/out", layer + family.out),
-        same("blocks/scale1", f"{layer}layer_scale1.lambda1"),
-        *norm("blocks/norm2", layer + family.norms[1]),
-        *mlp,
-        same("blocks/scale2", f"{layer}layer_scale2.lambda1"),
-        *norm("pool_norm" if config.pool_norm == "after" else "norm", prefix + family.last),
-        *(_pool_rules(f"{prefix}{family.pool}.") if family.pool else []),
-        *linear("head", "classifier"),
-    ]
-
-
-def _attention(family: Family) -> dict[str, str]:
-    """Return what a family calls query, key and value."""
-    stem, _, name = family.attention.rpartition(".")
-    return {part: f"{stem}.{part if name == 'query' else part[0] + '_proj'}" for part in ("query", "key", "value")}
-
-
-def _mlp_ratio(config: Model) -> int:
-    """Return the whole number from which Transformers' DINOv2 computes the width of the hidden layer."""
-    for ratio in range(1, 65):
-        hidden = config.width * ratio
-        if (-(-int(hidden * 2 / 3) // 8) * 8 if config.swiglu else hidden) == config.mlp_dim:
-            return ratio
-    raise InputError(f"a huggingface file can't hold model.mlp_dim={config.mlp_dim} of a DINOv2 of such a width")
-
-
-def _pool_rules(prefix: str) -> list[Rule]:
-    kernel, bias = linear(tuple(f"pool/attn/{x}" for x in ("query", "key", "value")), "", outputs=2)
-    return [
-        reshaped("pool/probe", f"{prefix}probe"),
-        kernel._replace(theirs=f"{prefix}attention.in_proj_weight"),
-        bias._replace(theirs=f"{prefix}attention.in_proj_bias"),
-        *linear("pool/attn/out", f"{prefix}attention.out_proj"),
-        *norm("pool/norm", f"{prefix}layernorm"),
-        *linear("pool/mlp/fc1", f"{prefix}mlp.fc1"),
-        *linear("pool/mlp/fc2", f"{prefix}mlp.fc2"),
-    ]
-
-
-def described(config: Model, kind: str, has_head: bool) -> dict[str, Any]:
-    """Return what `config.json` says of the architecture, beside what all families call alike.
-
-    Raises:
-        InputError: the family has no class with such a head.
-    """
-    family = FAMILIES[kind]
-    name, pool = family.classes[has_head], family.head_pool if has_head else family.fields["pool"]
-    if pool is None:
-        raise InputError(f"a huggingface file can't hold a head on a {family.classes[0]}; a timm file can")
-    if config.pool != pool:
-        raise InputError(f"a huggingface file can't hold pool={config.pool!r} in a {name}, which has {pool!r}")
-    own: dict[str, Any] = {
-        "architectures": [name],
-        "model_type": kind,
-        "hidden_size": config.width,
-        "num_hidden_layers": config.depth,
-        "num_attention_heads": config.num_heads,
-        "qkv_bias": config.qkv_bias,
-    }
-    if kind.startswith("dinov2"):
-        own |= {"mlp_ratio": _mlp_ratio(config), "use_swiglu_ffn": config.swiglu}
-        own |= {"layerscale_value": config.layer_scale, "num_register_tokens": config.registers}
-    else:
-        own["intermediate_size"] = config.mlp_dim
-    if kind == "dinov3_vit":
-        own |= {
-            "rope_theta": config.rope,
-            "pos_embed_shift": config.rope_shift or None,
-            "pos_embed_jitter": None if config.rope_jitter == 1 else config.rope_jitter,
-            "pos_embed_rescale": None if config.rope_rescale == 1 else config.rope_rescale,
-            "query_bias": config.qkv_bias,
-            "key_bias": config.qkv_bias and config.key_bias,
-            "value_bias": config.qkv_bias,
-            "use_gated_mlp": config.swiglu,
-            **({"hidden_act": "silu"} if config.swiglu else {}),
-            "layerscale_value": config.layer_scale,
-            "num_register_tokens": config.registers,
-        }
-    return own
