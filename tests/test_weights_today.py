@@ -1,22 +1,37 @@
 """Today's families as timm writes them: outputs are the owner's, at its size and at another, and files come back."""
 
+import json
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 import vit_jax
 from tests.drawn import drawn_model
 from tests.golden import DATA, relative, same_model
 from vit_jax.errors import InputError
+from vit_jax.evaluate import evaluate
+from vit_jax.export import output_function
 from vit_jax.models.rotary import make_rotation, rotate
-from vit_jax.weights.files import read_arrays
+from vit_jax.prediction.forward import Wanted, predictions
+from vit_jax.prediction.listing import list_pictures
+from vit_jax.weights.files import read_arrays, write_safetensors
+from vit_jax.weights.opened import open_model
 
 # Written by tests/data/make_today.py.
 TODAY = DATA / "today"
 EXPECTED = np.load(TODAY / "expected.npz")
 CASES = sorted({tuple(name.split("/")[:2]) for name in EXPECTED.files if not name.startswith("images/")})
 FOLDERS = sorted({folder for folder, _ in CASES})
+
+
+def told(path, message):
+    with pytest.raises(InputError, match=message) as caught:
+        vit_jax.load(path)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("folder", "size"), CASES)
@@ -57,6 +72,97 @@ def test_features_take_the_place_of_a_head():
         model(EXPECTED["images/64x64"])
     model = vit_jax.load(TODAY / "timm_dinov3", num_classes=3)
     assert model.head.kernel.shape == (16, 3)
+
+
+def damaged(folder, tmp_path, change=lambda arrays: arrays, **config):
+    """Copy a folder, its arrays and its config changed."""
+    shutil.copytree(TODAY / folder, tmp_path / "x")
+    write_safetensors(tmp_path / "x" / "model.safetensors", change(read_arrays(TODAY / folder / "model.safetensors")))
+    described = json.loads((tmp_path / "x" / "config.json").read_text()) | config
+    (tmp_path / "x" / "config.json").write_text(json.dumps(described))
+    return tmp_path / "x"
+
+
+def in_parts(folder, tmp_path):
+    """Write a folder's arrays as two files and an index."""
+    path, arrays = damaged(folder, tmp_path), read_arrays(TODAY / folder / "model.safetensors")
+    (path / "model.safetensors").unlink()
+    names, places = list(arrays), {}
+    for i, part in enumerate((names[::2], names[1::2]), 1):
+        file = f"model-0000{i}-of-00002.safetensors"
+        write_safetensors(path / file, {name: arrays[name] for name in part})
+        places |= dict.fromkeys(part, file)
+    (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    return path
+
+
+def test_weights_in_several_files_are_one_model(tmp_path):
+    path = in_parts("hf_dinov3", tmp_path)
+    same_model(vit_jax.load(path), vit_jax.load(TODAY / "hf_dinov3"))
+    (path / "model-00002-of-00002.safetensors").unlink()
+    told(path, r"lacks model-00002-of-00002.safetensors, which model.safetensors.index.json names; download")
+    (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../a.safetensors"}}))
+    told(path, "its weight_map must name, for each array, a file in the same folder")
+
+
+def test_of_a_whole_clip_the_image_tower_is_read(tmp_path):
+    def whole(arrays):
+        text = {"text_model.final_layer_norm.weight": np.ones(4, np.float32), "logit_scale": np.ones((), np.float32)}
+        return {f"vision_model.{name}": array for name, array in arrays.items()} | text
+
+    config = json.loads((TODAY / "hf_clip" / "config.json").read_text())
+    path = damaged("hf_clip", tmp_path, whole, model_type="clip", vision_config=config)
+    same_model(vit_jax.load(path), vit_jax.load(TODAY / "hf_clip"))
+
+
+@pytest.mark.parametrize(
+    ("folder", "change", "config", "message"),
+    [
+        ("hf_clip", lambda _: {"text_model.a.weight": np.ones(4, np.float32)}, {}, "no arrays of a model of pictures"),
+        ("hf_dinov3", lambda a: a, {"num_attention_heads": 3}, "num_heads=3 does not divide model.width=16"),
+        ("hf_dinov3_gated", lambda a: a, {"hidden_act": "gelu"}, "of an MLP with a gate only silu is known"),
+        ("hf_dinov3", lambda a: a, {"hidden_act": "mish"}, "hidden_act='mish' in config.json: only gelu, "),
+        ("timm_dinov3", lambda a: a, {"model_args": {"rope_type": "mixed"}}, "rope_type='mixed' in config.json: only"),
+        (
+            "timm_eva02",
+            lambda a: a,
+            {"model_args": {"rope_grid_indexing": "xy"}},
+            "rope_grid_indexing='xy' isn't known",
+        ),
+        ("timm_dinov3", lambda a: {**a, "gate": np.ones(3, np.float32)}, {}, r"unexpected \(1\): gate"),
+        (
+            "timm_dinov3",
+            lambda a: {name: x for name, x in a.items() if name != "blocks.1.attn.qkv.weight"},
+            {},
+            r"missing \(1\): blocks.1.attn.qkv.weight",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_told_in_one_line(folder, change, config, message, tmp_path):
+    told(damaged(folder, tmp_path, change, **config), message)
+
+
+def test_quantised_weights_are_refused(tmp_path):
+    path = damaged("timm_dinov3", tmp_path)
+    arrays = read_arrays(TODAY / "timm_dinov3" / "model.safetensors")
+    arrays["blocks.0.attn.qkv.weight"] = np.ones((48, 16), np.int64)
+    write_safetensors(path / "model.safetensors", arrays)
+    told(path, "blocks.0.attn.qkv.weight.*int64")
+
+
+def test_commands_say_that_there_is_no_head(tmp_path):
+    picture = tmp_path / "test" / "cat" / "a.png"
+    picture.parent.mkdir(parents=True)
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(picture)
+    opened = open_model(TODAY / "timm_dinov3")
+    with pytest.raises(InputError, match="no head that tells classes; take its --features=FILE"):
+        next(predictions(opened, list_pictures([str(picture)]), Wanted()))
+    (found,) = predictions(opened, list_pictures([str(picture)]), Wanted(layer="pooled"))
+    assert (found.features.shape, found.rows[0].classes) == ((1, 16), ())
+    with pytest.raises(InputError, match="has no head; export its features, --output=features"):
+        output_function(opened.model, opened, "logits")
+    with pytest.raises(InputError, match="has no head; evaluate its features, --config.evaluators.NAME.evaluator="):
+        evaluate(TODAY / "timm_dinov3", data=f"folder:{tmp_path}")
 
 
 ROTARY = dict(rope=100.0, position="none")

@@ -1,7 +1,6 @@
 """Weights of other code bases and ours: `load` reads any, `save` writes what others read."""
 
 import dataclasses
-import json
 import os
 import pathlib
 import warnings
@@ -10,19 +9,19 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-import safetensors
 from flax import nnx
 
 from vit_jax import tree
 from vit_jax.cluster.sharding import make_mesh
 from vit_jax.config import PRETRAINING, MeshShape, Model, Preprocessing, from_dict, height_width
-from vit_jax.errors import InputError
+from vit_jax.errors import InputError, nearest
 from vit_jax.labels import imagenet_names
 from vit_jax.models import Backbone, Swin, abstract_model, init_params
 from vit_jax.models.variants import Size, kind_of, name_of, resolve
-from vit_jax.weights import files
 from vit_jax.weights.fetch import fetch
+from vit_jax.weights.folder import read_folder
 from vit_jax.weights.formats import FORMATS
+from vit_jax.weights.huggingface_families import FAMILIES
 from vit_jax.weights.rules import read
 from vit_jax.weights.saving import save
 
@@ -155,11 +154,13 @@ def _from_file(
     strict: bool,
     overrides: dict,
 ) -> Backbone:
-    arrays, notes = _open(path, rf"{NO_WEIGHTS}|{HEAD}" if num_classes is not None else NO_WEIGHTS)
+    arrays, notes = read_folder(path, rf"{NO_WEIGHTS}|{HEAD}" if num_classes is not None else NO_WEIGHTS)
     format = next((module for module in FORMATS.values() if module.matches(arrays)), None)
     if format is None:
         some = ", ".join(list(arrays)[:3])
-        raise InputError(f"{where}: no weights of a known format ({', '.join(FORMATS)}); it holds {some}, ...")
+        kind = notes.get("model_type")
+        hint = f"; model_type={kind!r} in config.json: {nearest(str(kind), (*FAMILIES, 'swin'))}" if kind else ""
+        raise InputError(f"{where}: no weights of a known format ({', '.join(FORMATS)}); it holds {some}, ...{hint}")
     try:
         facts = format.facts(arrays, notes, grid)
     except KeyError as error:
@@ -209,33 +210,6 @@ def _bound(model: Backbone, own: dict[str, Any], num_classes: int | None) -> Bac
     if num_classes is None:
         model.label_names = own["label_names"] or imagenet_names(model.num_classes)
     return model
-
-
-def _open(path: pathlib.Path, skip: str) -> tuple[dict[str, np.ndarray], dict]:
-    """Return arrays, without `params/` before their names, and what else is noted of the model."""
-    file = path / "model.safetensors" if path.is_dir() else path
-    if not file.is_file():
-        raise InputError(f"{path}: a directory without model.safetensors (nor run.json)")
-    arrays = files.read_arrays(file, skip)
-    if any(name.startswith("params/") for name in arrays):
-        arrays = {name.removeprefix("params/"): arrays[name] for name in list(arrays) if name.startswith("params/")}
-    notes = {}
-    if file.suffix == ".safetensors":
-        with safetensors.safe_open(file, "np") as opened:
-            notes |= opened.metadata() or {}
-    if file.name == "model.safetensors":
-        notes |= _json(file.with_name("config.json")) or {}
-        notes["preprocessor_config.json"] = _json(file.with_name("preprocessor_config.json"))
-    return arrays, notes
-
-
-def _json(path: pathlib.Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"{path}: not a JSON object ({_line(error)})") from error
 
 
 def configured(found: Model, overrides: dict, where: str, strict: bool = True) -> Model:

@@ -30,7 +30,8 @@ def fetch(where: str | os.PathLike) -> pathlib.Path:
 
     Args:
         where: a path, `https://...`, `gs://bucket/name` (public), or `hf://org/name[/file]`, which without a file
-            is the folder of `model.safetensors` and `config.json`, or else the one `.npz` file there is.
+            is the folder of `config.json` and `model.safetensors` (or the files of its index), or else the one `.npz`
+            file there is.
 
     Raises:
         InputError: nothing is there, it may not be read, or the connection fails or breaks.
@@ -173,7 +174,11 @@ def _from_hub(where: str, rest: str) -> pathlib.Path:
         folder = pathlib.Path(huggingface_hub.snapshot_download(repo, allow_patterns=wanted))
         if (folder / "model.safetensors").exists():
             return folder
-        archives = [file for file in huggingface_hub.list_repo_files(repo) if file.endswith(".npz")]
+        listed = huggingface_hub.list_repo_files(repo)
+        if "model.safetensors.index.json" in listed:
+            wanted += ["model.safetensors.index.json", "model-*.safetensors"]
+            return pathlib.Path(huggingface_hub.snapshot_download(repo, allow_patterns=wanted))
+        archives = [file for file in listed if file.endswith(".npz")]
         if len(archives) == 1:
             return pathlib.Path(huggingface_hub.hf_hub_download(repo, archives[0]))
     except Exception as error:  # Whatever its HTTP library raises comes through.

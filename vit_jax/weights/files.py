@@ -31,7 +31,8 @@ def read_arrays(path: str | os.PathLike, skip: str | None = None) -> dict[str, n
         skip: regular expression; arrays whose whole name matches are left unread (an optimizer's state, say).
 
     Raises:
-        InputError: a missing, truncated or foreign file, a pickle, an array that is not of floats, NaN or infinity.
+        InputError: a missing, truncated or foreign file, a pickle, an array that is not of floats, NaN or infinity, no
+            arrays at all.
     """
     path = pathlib.Path(path)
     ending = path.suffix.lower()
@@ -57,7 +58,7 @@ def read_arrays(path: str | os.PathLike, skip: str | None = None) -> dict[str, n
         raise InputError(
             f"{path}: not a whole {ending} file ({_line(error)}); delete it and download or write it again"
         ) from error
-    if not arrays:
+    if not arrays and skip is None:
         raise InputError(f"{path}: holds no arrays")
     return arrays
 

@@ -23,8 +23,9 @@ HEADS = {
     **{"vit_huge_plus_": 20, "vit_7b_": 32, "eva_giant_": 16},
 }
 TANH = r"vit_((so400m|giantopt)_patch16|base_patch32)_siglip_.*|vit_large_patch16_siglip_(gap_)?512"
-# Whose blocks have the names of a plain ViT's, but another order or pooling.
-OTHERS = r".*_rpn_.*|test_vit3"
+# Whose arrays have names that are known here, but that compute something else.
+OTHERS = r".*_rpn_.*|test_vit3|.*_rope_.*|vit_pe_.*|.*_(lingbot|sapiens2)|eva02_enormous_.*"
+FAMILIES = "ViT, DeiT III, DINOv2, DINOv3, EVA, EVA-02, CLIP, SigLIP, Swin and BiT"
 ARGUMENTS = ("norm_layer", "block_fn", "mlp_layer", "attn_layer", "embed_layer", "pool_include_prefix")
 
 # timm's names of our sizes, and the patches that it has names for; arguments make any other of "vit_base_patch16_224".
@@ -56,12 +57,14 @@ def model_fields(notes: dict[str, Any]) -> dict[str, Any]:
     if architecture is None:
         return {}
     if re.fullmatch(OTHERS, architecture):
-        raise InputError(f"architecture={architecture!r} in config.json: no such model here")
+        raise InputError(
+            f"architecture={architecture!r} in config.json: no such model here; of timm's there are {FAMILIES}"
+        )
     for key in ARGUMENTS:
         if arguments.get(key):
             raise InputError(f"model_args in config.json: {key}={arguments[key]!r} isn't known here")
     found = timm_eva.architecture_fields(architecture, arguments)
-    if "_clip_" in architecture:
+    if re.match("vit_.*_clip_", architecture):
         found["norm_eps"] = 1e-5
     heads = next((number for name, number in HEADS.items() if architecture.startswith(name)), None)
     if heads := arguments.get("num_heads", heads):

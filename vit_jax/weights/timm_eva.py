@@ -13,13 +13,13 @@ from vit_jax.config import Model
 from vit_jax.errors import InputError
 from vit_jax.weights.rules import Rule, flattened, linear, norm, reordered, same
 
-# The fields that an architecture's name says and the arrays don't, by the start of the name.
+DINOV3 = r"vit_\w+_dinov3(_qkvb)?"
+EVA02 = r"eva02_(tiny|small|base|large)_patch\d+_(clip_)?(224|336|448)"
+# The fields that an architecture's name says and the arrays don't.
 ARCHITECTURES = {
-    r"vit_\w+_dinov3(_qkvb)?": dict(rope=100.0, rope_unit="picture", norm_eps=1e-5, position="none"),
-    r"eva02_(tiny|small|base|large)_patch14_(224|336|448)": dict(
-        rope=10_000.0, rope_unit="patch", rope_grid=(16, 16), norm_eps=1e-6
-    ),
-    r"eva_giant_patch14_(224|336|560)": dict(norm_eps=1e-6),
+    DINOV3: dict(rope=100.0, rope_unit="picture", norm_eps=1e-5, position="none"),
+    EVA02: dict(rope=10_000.0, rope_unit="patch", rope_grid=(16, 16), norm_eps=1e-6),
+    r"eva_giant_patch14_(clip_)?(224|336|560)": dict(norm_eps=1e-6),
 }
 # What `model_args` calls fields of `Model`.
 ARGUMENTS = {
@@ -68,9 +68,9 @@ def fields(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     if not found["qkv_bias"]:
         found["key_bias"] = True  # Where nothing has a bias, its absence from keys says nothing.
     if "pos_embed" not in arrays:
-        found |= ARCHITECTURES[r"vit_\w+_dinov3(_qkvb)?"]
+        found |= ARCHITECTURES[DINOV3]
     elif found["swiglu"]:
-        found |= ARCHITECTURES[r"eva02_(tiny|small|base|large)_patch14_(224|336|448)"]
+        found |= ARCHITECTURES[EVA02]
     return found
 
 
@@ -100,7 +100,7 @@ def architecture_fields(architecture: str, arguments: dict[str, Any]) -> dict[st
         grid = arguments["ref_feat_shape"]
         found["rope_grid"] = (grid, grid) if isinstance(grid, int) else grid and tuple(grid)
     found |= {ours: arguments[key] for key, ours in ARGUMENTS.items() if arguments.get(key) is not None}
-    found["pool"] = "gap"
+    found["pool"] = "token" if "_clip_" in architecture else "gap"
     return found
 
 

@@ -1,0 +1,69 @@
+"""A weight file, or the folder of a model: its arrays, in one file or in several, and what JSON files say of it."""
+
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+import safetensors
+
+from vit_jax.errors import InputError
+from vit_jax.weights import files
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+def read_folder(path: pathlib.Path, skip: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return arrays, without `params/` before their names, and what else is noted of the model.
+
+    Args:
+        path: a file, or a folder of `model.safetensors` or of the files that `model.safetensors.index.json` names.
+        skip: as for `files.read_arrays`.
+
+    Raises:
+        InputError: a file is missing or damaged, or none of the arrays is of a model of pictures.
+    """
+    parts = _parts(path)
+    arrays = {name: array for part in parts for name, array in files.read_arrays(part, skip).items()}
+    if not arrays:
+        raise InputError(f"{path}: holds no arrays of a model of pictures")
+    if any(name.startswith("params/") for name in arrays):
+        arrays = {name.removeprefix("params/"): arrays[name] for name in list(arrays) if name.startswith("params/")}
+    notes: dict[str, Any] = {}
+    if parts[0].suffix == ".safetensors":
+        with safetensors.safe_open(parts[0], "np") as opened:
+            notes |= opened.metadata() or {}
+    if path.is_dir() or path.name == WEIGHTS:
+        notes |= _json(parts[0].with_name("config.json")) or {}
+        notes["preprocessor_config.json"] = _json(parts[0].with_name("preprocessor_config.json"))
+    return arrays, notes
+
+
+def _parts(path: pathlib.Path) -> list[pathlib.Path]:
+    """Return the files that hold the arrays."""
+    if not path.is_dir():
+        return [path]
+    if (path / WEIGHTS).is_file():
+        return [path / WEIGHTS]
+    index = _json(path / INDEX)
+    if index is None:
+        raise InputError(f"{path}: a directory without {WEIGHTS} (nor run.json)")
+    places = index.get("weight_map")
+    named = isinstance(places, dict) and all(isinstance(each, str) for each in places.values())
+    if not named or any(each != pathlib.Path(each).name for each in places.values()):
+        raise InputError(f"{path / INDEX}: its weight_map must name, for each array, a file in the same folder")
+    parts = [path / name for name in sorted(set(places.values()))]
+    if missing := [part.name for part in parts if not part.is_file()]:
+        raise InputError(f"{path}: lacks {', '.join(missing)}, which {INDEX} names; download the folder again")
+    if not parts:
+        raise InputError(f"{path / INDEX}: its weight_map names no files")
+    return parts
+
+
+def _json(path: pathlib.Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"{path}: not a JSON object ({' '.join(str(error).split())})") from error
