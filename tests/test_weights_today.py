@@ -127,7 +127,7 @@ def test_of_a_whole_clip_the_image_tower_is_read(tmp_path):
             "timm_eva02",
             lambda a: a,
             {"model_args": {"rope_grid_indexing": "xy"}},
-            "rope_grid_indexing='xy' isn't known",
+            "indexing='xy' isn't known here",
         ),
         ("timm_dinov3", lambda a: {**a, "gate": np.ones(3, np.float32)}, {}, r"unexpected \(1\): gate"),
         (
@@ -147,7 +147,15 @@ def test_quantised_weights_are_refused(tmp_path):
     arrays = read_arrays(TODAY / "timm_dinov3" / "model.safetensors")
     arrays["blocks.0.attn.qkv.weight"] = np.ones((48, 16), np.int64)
     write_safetensors(path / "model.safetensors", arrays)
-    told(path, "blocks.0.attn.qkv.weight.*int64")
+    told(path, "blocks.0.attn.qkv.weight is of type I64; weights are float16")
+
+
+def test_what_is_unknown_is_told_with_what_is_known(tmp_path):
+    arrays = read_arrays(TODAY / "hf_dinov2" / "model.safetensors")
+    path = damaged("hf_dinov2", tmp_path, lambda _: {f"a.{name}": x for name, x in arrays.items()}, model_type="dinov")
+    told(path, "model_type='dinov' in config.json: .*dinov2")
+    shutil.rmtree(path)
+    told(damaged("timm_eva", tmp_path, architecture="eva02_enormous_patch14_clip_224"), "no such model here; of timm's")
 
 
 def test_commands_say_that_there_is_no_head(tmp_path):

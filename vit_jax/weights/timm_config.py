@@ -57,9 +57,8 @@ def model_fields(notes: dict[str, Any]) -> dict[str, Any]:
     if architecture is None:
         return {}
     if re.fullmatch(OTHERS, architecture):
-        raise InputError(
-            f"architecture={architecture!r} in config.json: no such model here; of timm's there are {FAMILIES}"
-        )
+        hint = f"no such model here; of timm's there are {FAMILIES}"
+        raise InputError(f"architecture={architecture!r} in config.json: {hint}")
     for key in ARGUMENTS:
         if arguments.get(key):
             raise InputError(f"model_args in config.json: {key}={arguments[key]!r} isn't known here")
