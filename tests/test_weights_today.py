@@ -70,8 +70,13 @@ def test_features_take_the_place_of_a_head():
     assert (model.num_classes, model.head, model.label_names) == (0, None, None)
     with pytest.raises(InputError, match="has no head; take its features, or load it with num_classes="):
         model(EXPECTED["images/64x64"])
-    model = vit_jax.load(TODAY / "timm_dinov3", num_classes=3)
-    assert model.head.kernel.shape == (16, 3)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_new_head_goes_on_each(folder):
+    model = vit_jax.load(TODAY / folder, num_classes=4)
+    assert model.head.kernel.shape == (32 if model.config.pool == "token_gap" else 16, 4)
+    assert not model.head.kernel[...].any()
 
 
 def damaged(folder, tmp_path, change=lambda arrays: arrays, **config):

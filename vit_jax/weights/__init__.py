@@ -34,7 +34,7 @@ NO_WEIGHTS = (
     r"(opt|chrono|extra)/.*|(vit\.)?pooler\..*|(.*\.)?mask_token|text_model\..*|(text|visual)_projection\.weight"
     r"|logit_(scale|bias)|.*\.position_ids"
 )
-HEAD = r"(params/)?(resnet/)?head/.*|head\..*|classifier\..*"
+HEAD = r"(params/)?(resnet/)?head/.*|head\.(fc\.)?(weight|bias)|classifier\..*"
 # What a model's name says.
 SIZE_KEYS = ("patch", *Size._fields, "resnet", "resnet_width", "swin")
 
