@@ -7,14 +7,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from PIL import Image
 
 import vit_jax
 from tests.drawn import drawn_model
 from tests.golden import DATA, relative, same_model
+from vit_jax import tree
+from vit_jax.config import from_dict
 from vit_jax.errors import InputError
 from vit_jax.evaluate import evaluate
 from vit_jax.export import output_function
+from vit_jax.models import abstract_model
+from vit_jax.models.published import TIMM
 from vit_jax.models.rotary import make_rotation, rotate
 from vit_jax.prediction.forward import Wanted, predictions
 from vit_jax.prediction.listing import list_pictures
@@ -26,6 +31,8 @@ TODAY = DATA / "today"
 EXPECTED = np.load(TODAY / "expected.npz")
 CASES = sorted({tuple(name.split("/")[:2]) for name in EXPECTED.files if not name.startswith("images/")})
 FOLDERS = sorted({folder for folder, _ in CASES})
+# Of timm's architectures: its number of parameters, and the model that its arrays and names are read as.
+COUNTS = json.loads((DATA.parent / "today_counts.json").read_text())
 
 
 def told(path, message):
@@ -176,6 +183,22 @@ def test_commands_say_that_there_is_no_head(tmp_path):
         output_function(opened.model, opened, "logits")
     with pytest.raises(InputError, match="has no head; evaluate its features, --config.evaluators.NAME.evaluator="):
         evaluate(TODAY / "timm_dinov3", data=f"folder:{tmp_path}")
+
+
+@pytest.mark.parametrize("architecture", COUNTS)
+def test_models_have_as_many_parameters_as_timms(architecture):
+    noted = COUNTS[architecture]
+    config = from_dict({"model": noted["model"]}).model
+    shape = {"image_size": tuple(noted["image_size"]), "channels": 3}
+    model = abstract_model(config=config, num_classes=noted["num_classes"], **shape)
+    assert tree.count(nnx.split(model)[1]) == noted["count"]
+
+
+def test_published_weights_are_listed():
+    assert TIMM.keys() <= COUNTS.keys()
+    assert "hf://timm/vit_small_patch16_dinov3.lvd1689m" in vit_jax.list_models("DINOv3")
+    assert vit_jax.list_models("b/16") == ["B/16", "R50+B/16"]
+    assert not vit_jax.list_models("vgg")
 
 
 ROTARY = dict(rope=100.0, position="none")

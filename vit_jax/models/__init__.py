@@ -9,6 +9,7 @@ from flax import nnx
 from vit_jax.config import Model, height_width
 from vit_jax.errors import InputError, nearest
 from vit_jax.models.pretraining import Parts
+from vit_jax.models.published import addresses
 from vit_jax.models.resnet import BiT
 from vit_jax.models.swin import Swin
 from vit_jax.models.variants import NAMES, kind_of, resolve
@@ -17,9 +18,16 @@ from vit_jax.models.vit import ViT
 Backbone = ViT | BiT | Swin
 
 
-def list_models() -> list[str]:
-    """Return the names that papers report; any size with any patch works too ("S/8")."""
-    return list(NAMES)
+def list_models(text: str | None = None) -> list[str]:
+    """Return names that `create_model` takes, those that papers report; any size with any patch works too ("S/8").
+
+    Args:
+        text: return what contains it, in small or capital letters, of these names and of the addresses of published
+            weights that `load` takes.
+    """
+    if text is None:
+        return list(NAMES)
+    return [name for name in (*NAMES, *addresses()) if text.lower() in name.lower()]
 
 
 def build_model(
