@@ -70,7 +70,10 @@ def evaluate(
     if opened.is_run and config.task in PRETRAINING:
         # With what its task put on the encoder.
         model, _ = load_model(path, checkpoint)
-    if not (model.num_classes or all(each.evaluator in ON_FEATURES for _, each in config.evaluations())):
+    needs_head = config.task not in PRETRAINING and any(
+        each.evaluator not in ON_FEATURES for _, each in config.evaluations()
+    )
+    if needs_head and not model.num_classes:
         some = " or ".join(ON_FEATURES)
         raise InputError(f"{where}: has no head; evaluate its features, --config.evaluators.NAME.evaluator={some}")
     # Without names, classes are called by their numbers.
