@@ -100,9 +100,10 @@ def test_lion_is_the_sign():
 
 @pytest.fixture(scope="module")
 def tiny():
-    """Parameters of the tiny ViT, and gradients."""
+    """Parameters of the tiny ViT with gates in its MLPs, and gradients."""
     draw = np.random.default_rng(0)
-    shapes = jax.eval_shape(lambda: init_params(jax.random.key(0), **CONFIG.model_facts(10)))
+    config = replace(CONFIG, model=replace(CONFIG.model, swiglu=True))
+    shapes = jax.eval_shape(lambda: init_params(jax.random.key(0), **config.model_facts(10)))
     return tuple(jax.tree.map(lambda x: jnp.array(draw.normal(size=x.shape), x.dtype), shapes) for _ in range(2))
 
 
@@ -121,7 +122,8 @@ def test_muon_makes_every_blocks_matrix_orthogonal_and_leaves_the_rest_to_adamw(
     adamw = tree.flatten(direction_of(Optim(clip=None), grads, params))
     # As (depth, read, written): width 32, 2 heads of 16, an MLP of 64.
     matrices = {f"blocks/attn/{name}/kernel": (2, 32, 32) for name in ("query", "key", "value", "out")}
-    matrices |= {"blocks/mlp/fc1/kernel": (2, 32, 64), "blocks/mlp/fc2/kernel": (2, 64, 32)}
+    matrices |= {f"blocks/mlp/{name}/kernel": (2, 32, 64) for name in ("fc1", "gate")}
+    matrices |= {"blocks/mlp/fc2/kernel": (2, 64, 32)}
     for name, update in found.items():
         if name not in matrices:
             np.testing.assert_array_equal(update, adamw[name], err_msg=name)

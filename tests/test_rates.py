@@ -24,8 +24,9 @@ def shapes(name="Ti/2", **model):
 def test_layers_are_those_of_beit():
     """Layer 0 before the blocks, i + 1 for block i, the last after them; combined with a table."""
     config = Optim(layer_decay=0.5, lr_mults=((r"head/.*", 10.0), (r"blocks/.*/bias", 0.0)))
-    rates = learning_rates(config, shapes(depth=3, pool="token", position="learned"))
-    for name in ("embedding/kernel", "embedding/bias", "cls", "position/grid", "position/prefix"):
+    rates = learning_rates(config, shapes(depth=3, pool="token", position="learned", embedding_norm=True))
+    first = ("embedding/kernel", "embedding/bias", "embedding_norm/scale", "cls", "position/grid", "position/prefix")
+    for name in first:
         assert rates[name] == 0.5**4, name
     assert rates["blocks/attn/query/kernel"] == rates["blocks/norm1/scale"] == (0.5**3, 0.5**2, 0.5)
     assert rates["blocks/attn/query/bias"] == 0

@@ -68,7 +68,7 @@ def _adafactor(config: Optim, params: Any) -> optax.GradientTransformation:
 MATRICES = (
     (r".*attn/(query|key|value)/kernel", (-3,), (-2, -1)),
     (r".*attn/out/kernel", (-3, -2), (-1,)),
-    (r".*mlp/fc[12]/kernel|pre_logits/kernel", (-2,), (-1,)),
+    (r".*mlp/(fc[12]|gate)/kernel|pre_logits/kernel", (-2,), (-1,)),
     (r".*resnet/block.*/conv\w*/kernel|embedding/conv(?!1/)\d+/kernel", (-4, -3, -2), (-1,)),
 )
 

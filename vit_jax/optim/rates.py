@@ -16,7 +16,7 @@ from vit_jax.errors import InputError
 Factors = dict[str, float | tuple[float, ...]]
 
 # What comes before the blocks; what is neither of these nor a block comes after them.
-FIRST = r"(embedding|cls|registers|position)(/.*)?"
+FIRST = r"(embedding(_norm)?|cls|registers|position)(/.*)?"
 
 
 def learning_rates(config: Optim, params: Any) -> Factors:
