@@ -1,5 +1,7 @@
 """Optimizers and schedules against their formulas."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -102,7 +104,7 @@ def test_lion_is_the_sign():
 def tiny():
     """Parameters of the tiny ViT with gates in its MLPs, and gradients."""
     draw = np.random.default_rng(0)
-    config = replace(CONFIG, model=replace(CONFIG.model, swiglu=True))
+    config = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, swiglu=True))
     shapes = jax.eval_shape(lambda: init_params(jax.random.key(0), **config.model_facts(10)))
     return tuple(jax.tree.map(lambda x: jnp.array(draw.normal(size=x.shape), x.dtype), shapes) for _ in range(2))
 
