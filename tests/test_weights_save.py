@@ -51,6 +51,7 @@ MODELS = {
     "both pooled": ({"pool": "token_gap", "layer_scale": 0.1, "norm_eps": 1e-6}, {"huggingface"}, set()),
     "rotary": ({"position": "none", "rope": 100.0}, {"timm"}, set()),
     "keys without bias": ({"key_bias": False}, {"timm"}, set()),
+    "pooled by other heads": ({"pool": "map", "pool_heads": 4, "pool_mlp_dim": 48, "rope": 100.0}, {"timm"}, set()),
     "gated": ({"swiglu": True}, {"timm"}, set()),
     "norms inside": ({"mlp_norm": True, "attention_norm": True}, {"timm"}, set()),
     "norm before the blocks": ({"embedding_norm": True, "patch_bias": False, "gelu": "quick"}, {"timm"}, set()),

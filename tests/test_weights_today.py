@@ -65,7 +65,7 @@ def test_a_folder_is_written_as_it_was(folder, tmp_path):
     same_model(vit_jax.load(tmp_path / "x"), model)
 
 
-@pytest.mark.parametrize("folder", ["timm_dinov3", "timm_eva02_norm", "timm_clip"])
+@pytest.mark.parametrize("folder", ["timm_dinov3", "timm_eva02_norm", "timm_clip", "timm_perception"])
 def test_a_lone_file_is_read_as_it_was_written(folder, tmp_path):
     model = vit_jax.load(TODAY / folder)
     vit_jax.save(model, tmp_path / "x.safetensors")

@@ -28,6 +28,11 @@ TIMM = {
     "timm_mae": ("vit_base_patch16_224", dict(img_size=64)),
     "timm_siglip": ("vit_base_patch16_siglip_224", dict(img_size=64)),
     "timm_siglip_gap": ("vit_so400m_patch16_siglip_gap_256", dict(img_size=64, mlp_ratio=3.25)),
+    "timm_perception": ("vit_pe_core_base_patch16_224", dict(img_size=64, num_classes=5, attn_pool_num_heads=4)),
+    "timm_perception_giant": (
+        "vit_pe_core_gigantic_patch14_448",
+        dict(img_size=56, num_classes=5, attn_pool_num_heads=2, mlp_ratio=3),
+    ),
     "timm_clip": ("vit_base_patch16_clip_quickgelu_224", dict(img_size=64, num_classes=5)),
 }
 

@@ -36,6 +36,9 @@ class Model(Section):
             other ("token_gap"; Oquab et al., 2024), multi-head attention pooling over the patches ("map"; Zhai et al.,
             2022), their mean weighted by the softmax of a learned linear function ("seq"; Hassani et al., 2021), or
             every token separately ("none"). A "CCT" has "seq" for "token".
+        pool_heads, pool_mlp_dim: heads and hidden width of attention pooling; None: those of the blocks.
+        pool_prefix: whether attention pooling reads class token and registers too, as in Perception Encoder (Bolya et
+            al., 2025).
         pool_norm: whether the last norm comes before or after pooling ("after" is timm's `fc_norm`).
         class_token: whether there is a class token; None: only if the head reads it.
         registers: number of extra tokens that attend and are attended to, but are not read (Darcet et al., 2024).
@@ -105,6 +108,9 @@ class Model(Section):
     resnet_style: Literal["google", "timm"] = "google"
     tokenizer: tuple[Count, Count] | None = None
     pool: Literal["token", "gap", "token_gap", "map", "seq", "none"] = "token"
+    pool_heads: Count | None = None
+    pool_mlp_dim: Count | None = None
+    pool_prefix: bool = False
     pool_norm: Literal["before", "after"] = "before"
     class_token: bool | None = None
     registers: Annotated[int, Range("[0, inf)")] = 0

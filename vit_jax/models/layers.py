@@ -175,7 +175,9 @@ class AttentionPool(nnx.Module):
     """Multi-head attention pooling (MAP): one learned probe attends to the tokens, then an MLP (Zhai et al., 2022)."""
 
     def __init__(self, config: Model, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        config = dataclasses.replace(config, key_bias=True, qk_norm=False, attention_norm=False, **PLAIN_MLP)
+        sizes = dict(num_heads=config.pool_heads or config.num_heads, mlp_dim=config.pool_mlp_dim or config.mlp_dim)
+        plain = dict(key_bias=True, qk_norm=False, attention_norm=False, **PLAIN_MLP)
+        config = dataclasses.replace(config, **sizes, **plain)
         self.probe = nnx.Param(nnx.initializers.xavier_uniform()(rngs.params(), (1, config.width)))
         self.attn = Attention(config, dtype=dtype, rngs=rngs)
         self.norm = make_norm(config, config.width, dtype=dtype, rngs=rngs)

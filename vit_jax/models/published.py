@@ -2,7 +2,8 @@
 
 MAE (He et al., 2022), DeiT III (Touvron et al., 2022), CLIP (Radford et al., 2021) and its open successors, EVA (Fang
 et al., 2023), EVA-02 (Fang et al., 2023), SigLIP and SigLIP 2 (Zhai et al., 2023; Tschannen et al., 2025), DINOv2
-(Oquab et al., 2024) and DINOv3 (Siméoni et al., 2025). Some ask for their terms to be accepted first.
+(Oquab et al., 2024), DINOv3 (Siméoni et al., 2025) and Perception Encoder (Bolya et al., 2025). Some ask for their terms
+to be accepted first.
 """
 
 # Tags by architecture, as of timm 1.0.31.
@@ -99,6 +100,11 @@ TIMM = {
     "vit_large_patch16_siglip_gap_512": "v2_webli",
     "vit_medium_patch16_clip_224": "tinyclip_yfcc15m",
     "vit_medium_patch32_clip_224": "tinyclip_laion400m",
+    "vit_pe_core_base_patch16_224": "fb",
+    "vit_pe_core_gigantic_patch14_448": "fb",
+    "vit_pe_core_large_patch14_336": "fb",
+    "vit_pe_core_small_patch16_384": "fb",
+    "vit_pe_core_tiny_patch16_384": "fb",
     "vit_small_patch14_dinov2": "lvd142m",
     "vit_small_patch14_reg4_dinov2": "lvd142m",
     "vit_small_patch16_dinov3": "lvd1689m",

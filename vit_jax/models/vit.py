@@ -271,7 +271,7 @@ class ViT(nnx.Module):
             "token": lambda: tokens[:, 0],
             "gap": lambda: tokens[:, prefix:].mean(axis=1),
             "token_gap": lambda: jnp.concatenate([tokens[:, 0], tokens[:, prefix:].mean(axis=1)], axis=-1),
-            "map": lambda: self.pool(tokens[:, prefix:]),
+            "map": lambda: self.pool(tokens if self.config.pool_prefix else tokens[:, prefix:]),
             "seq": lambda: self.pool(tokens[:, prefix:]),
             "none": lambda: tokens,
         }[self.config.pool]()
@@ -288,6 +288,10 @@ def _check(config: Model) -> None:
     check_rotary(config)
     if not config.patch_bias and (config.resnet, config.tokenizer) != (None, None):
         raise InputError("model.patch_bias=False: only patches that are projected linearly can do without a bias")
+    if config.pool != "map" and (config.pool_heads, config.pool_mlp_dim, config.pool_prefix) != (None, None, False):
+        raise InputError("model.pool_heads, pool_mlp_dim and pool_prefix mean nothing without model.pool='map'")
+    if config.pool_heads and config.width % config.pool_heads:
+        raise InputError(f"model.pool_heads={config.pool_heads} does not divide model.width={config.width}")
     if config.pool in ("token", "token_gap") and not config.class_token:
         raise InputError(f"model.pool={config.pool!r} reads the class token: model.class_token can't be False")
     if config.pool == "token_gap" and config.pool_norm == "after":

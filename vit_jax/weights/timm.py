@@ -24,6 +24,9 @@ SUPPORTED = PLAIN | {
     "resnet": ANY,
     "resnet_style": ("timm", None),
     "pool": ("token", "gap", "map", "none"),
+    "pool_heads": ANY,
+    "pool_mlp_dim": ANY,
+    "pool_prefix": ANY,
     "pool_norm": ANY,
     "unread_class": ANY,
     "registers": ANY,
@@ -47,8 +50,8 @@ SUPPORTED_SWIN = swin.SUPPORTED_TIMM
 # What a lone file's arrays don't say.
 NOTED = {
     "ViT": (
-        *("num_heads", "pool", "pool_norm", "class_token", "gelu", "norm_eps", "layer_scale"),
-        *("rope", "rope_unit", "rope_grid", "rope_start", "rope_shift", "rope_jitter", "rope_rescale"),
+        *("num_heads", "pool", "pool_heads", "pool_prefix", "pool_norm", "class_token", "gelu", "norm_eps"),
+        *("layer_scale", "rope", "rope_unit", "rope_grid", "rope_start", "rope_shift", "rope_jitter", "rope_rescale"),
     ),
     "Swin": ("window",),
     "BiT": (),
@@ -102,6 +105,11 @@ def _vit_facts(arrays: dict[str, np.ndarray], notes: dict, noted: dict | None, g
         embedding_norm="norm_pre.weight" in arrays,
     )
     own = timm_eva.fields(arrays) if timm_eva.has_eva(arrays) else _block_fields(arrays)
+    if timm_eva.has_perception(arrays):
+        own |= timm_eva.perception_fields(arrays)
+    if "attn_pool.latent" in arrays:
+        hidden = arrays["attn_pool.mlp.fc1.weight"].shape[0]
+        own["pool_mlp_dim"] = None if hidden == own["mlp_dim"] else hidden
     config = dataclasses.replace(config, **own)
     if any(name.startswith(timm_resnet.HYBRID) for name in arrays):
         resnet = timm_resnet.stages_of(arrays, timm_resnet.HYBRID)

@@ -20,12 +20,12 @@ IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 # Number of heads where it isn't that of the width.
 HEADS = {
     **{"vit_base_patch16_gap_": 16, "vit_giantopt_": 16, "vit_so400m_": 16, "test_vit": 2},
-    **{"vit_huge_plus_": 20, "vit_7b_": 32, "eva_giant_": 16},
+    **{"vit_huge_plus_": 20, "vit_7b_": 32, "eva_giant_": 16, "vit_pe_core_gigantic_": 16},
 }
 TANH = r"vit_((so400m|giantopt)_patch16|base_patch32)_siglip_.*|vit_large_patch16_siglip_(gap_)?512"
 # Whose arrays have names that are known here, but that compute something else.
-OTHERS = r".*_rpn_.*|test_vit3|.*_rope_.*|vit_pe_.*|.*_(lingbot|sapiens2)|eva02_enormous_.*"
-FAMILIES = "ViT, DeiT III, DINOv2, DINOv3, EVA, EVA-02, CLIP, SigLIP, Swin and BiT"
+OTHERS = r".*_rpn_.*|test_vit3|.*_rope_.*|vit_pe_(lang|spatial)_.*|.*_(lingbot|sapiens2)|eva02_enormous_.*"
+FAMILIES = "ViT, DeiT III, DINOv2, DINOv3, EVA, EVA-02, CLIP, SigLIP, Perception Encoder's core, Swin and BiT"
 ARGUMENTS = ("norm_layer", "block_fn", "mlp_layer", "attn_layer", "embed_layer", "pool_include_prefix")
 
 # timm's names of our sizes, and the patches that it has names for; arguments make any other of "vit_base_patch16_224".
@@ -185,6 +185,8 @@ def architecture_of(config: Model) -> str:
         )
     if timm_eva.is_eva(config):
         return timm_eva.architecture_of(config)
+    if (config.pool_heads, config.pool_mlp_dim, config.pool_prefix) != (None, None, False):
+        raise InputError(f"a timm folder can't hold model.pool_heads, pool_mlp_dim or pool_prefix: {hint}")
     if config.resnet is not None:
         if config.resnet not in HYBRIDS or config.resnet_width != 64:
             stages = f"a hybrid with resnet={config.resnet} and resnet_width={config.resnet_width}"

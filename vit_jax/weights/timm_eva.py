@@ -1,9 +1,11 @@
-"""timm's class `Eva`: DINOv3, EVA and EVA-02, whose blocks have other names than its ViTs'.
+"""timm's class `Eva`: DINOv3, EVA, EVA-02 and Perception Encoder, most of whose blocks have names of their own.
 
-Where patches are counted (EVA-02), timm turns neighbouring channels together; we turn channels that are half a head
-apart, so queries and keys are put in our order.
+Where patches are counted, timm turns neighbouring channels together; we turn channels that are half a head apart, so
+queries and keys are put in our order. Of Perception Encoder, the only one of them whose keys have a bias, the columns
+come first.
 """
 
+import math
 import re
 from typing import Any
 
@@ -11,15 +13,20 @@ import numpy as np
 
 from vit_jax.config import Model
 from vit_jax.errors import InputError
+from vit_jax.models.position import num_prefix
 from vit_jax.weights.rules import Rule, flattened, linear, norm, reordered, same
 
 DINOV3 = r"vit_\w+_dinov3(_qkvb)?"
 EVA02 = r"eva02_(tiny|small|base|large)_patch\d+_(clip_)?(224|336|448)"
+PERCEPTION = dict(rope=10_000.0, rope_unit="patch", norm_eps=1e-5, pool_heads=8)
 # The fields that an architecture's name says and the arrays don't.
 ARCHITECTURES = {
     DINOV3: dict(rope=100.0, rope_unit="picture", norm_eps=1e-5, position="none"),
     EVA02: dict(rope=10_000.0, rope_unit="patch", rope_grid=(16, 16), norm_eps=1e-6),
     r"eva_giant_patch14_(clip_)?(224|336|560)": dict(norm_eps=1e-6),
+    r"vit_pe_core_(tiny|small|large)_.*": PERCEPTION | dict(rope_grid=(24, 24), rope_start=1.0),
+    r"vit_pe_core_base_.*": PERCEPTION | dict(rope_grid=(14, 14), rope_start=1.0),
+    r"vit_pe_core_gigantic_.*": PERCEPTION | dict(rope_grid=(32, 32)),
 }
 # What `model_args` calls fields of `Model`.
 ARGUMENTS = {
@@ -28,16 +35,15 @@ ARGUMENTS = {
     "rope_shift_coords": "rope_shift",
     "rope_jitter_coords": "rope_jitter",
     "rope_rescale_coords": "rope_rescale",
+    "attn_pool_num_heads": "pool_heads",
 }
 UNITS = {"dinov3": "picture", "cat": "patch"}
 # Of the arguments that say what isn't built here, the value that is.
 FIXED = {
-    "rope_grid_indexing": "ij",
     "use_post_norm": False,
     "gated_attn": False,
     "attn_only_layer_scale": False,
     "num_kv_heads": None,
-    "attn_pool_num_heads": None,
 }
 
 
@@ -74,6 +80,19 @@ def fields(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     return found
 
 
+def has_perception(arrays: dict[str, np.ndarray]) -> bool:
+    """Return whether the arrays are those of Perception Encoder's core."""
+    return "norm_pre.weight" in arrays and "attn_pool.latent" in arrays
+
+
+def perception_fields(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Return the fields of `Model` of Perception Encoder's core, whose coordinates are scaled to its own grid."""
+    has_class, width = "cls_token" in arrays, arrays["norm.weight"].shape[0]
+    side = math.isqrt(arrays["pos_embed"].shape[1] - has_class)
+    found = PERCEPTION | {"rope_grid": (side, side), "rope_start": float(has_class), "pool_prefix": has_class}
+    return found | ({"num_heads": 16} if width == 1536 else {})
+
+
 def architecture_fields(architecture: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of `Model` that the name and the arguments of an `Eva` say; none for any other architecture.
 
@@ -83,7 +102,8 @@ def architecture_fields(architecture: str, arguments: dict[str, Any]) -> dict[st
     known = next((own for pattern, own in ARCHITECTURES.items() if re.fullmatch(pattern, architecture)), None)
     if known is None:
         return {}
-    for key, value in FIXED.items():
+    indexing = "xy" if architecture.startswith("vit_pe_") else "ij"
+    for key, value in (FIXED | {"rope_grid_indexing": indexing}).items():
         if arguments.get(key, value) != value:
             raise InputError(f"model_args in config.json: {key}={arguments[key]!r} isn't known here, only {value!r}")
     found = dict(known)
@@ -100,7 +120,7 @@ def architecture_fields(architecture: str, arguments: dict[str, Any]) -> dict[st
         grid = arguments["ref_feat_shape"]
         found["rope_grid"] = (grid, grid) if isinstance(grid, int) else grid and tuple(grid)
     found |= {ours: arguments[key] for key, ours in ARGUMENTS.items() if arguments.get(key) is not None}
-    found["pool"] = "token" if "_clip_" in architecture else "gap"
+    found["pool"] = "map" if indexing == "xy" else "token" if "_clip_" in architecture else "gap"
     return found
 
 
@@ -140,8 +160,14 @@ def architecture_of(config: Model) -> str:
     Raises:
         InputError: there is none.
     """
+    if config.pool == "map" and config.pool_prefix != bool(num_prefix(config)):
+        raise InputError("a timm folder can't hold attention pooling over some of the tokens of such a model")
+    if config.rope is not None and config.rope_unit == "patch" and config.key_bias and config.norm_eps != 1e-5:
+        raise InputError(f"a timm folder can't hold norm_eps={config.norm_eps!r} of such a model, only 1e-05")
     if config.gelu != "exact" and not config.swiglu:
         raise InputError(f"a timm folder can't hold gelu={config.gelu!r} with rotary positions or keys without bias")
+    if _columns_first(config):
+        return "vit_pe_core_tiny_patch16_384"
     return "vit_small_patch16_dinov3" if config.norm_eps == 1e-5 else "eva02_tiny_patch14_224"
 
 
@@ -164,9 +190,13 @@ def arguments(config: Model) -> dict[str, Any]:
         "use_fc_norm": config.pool_norm == "after",
         "num_reg_tokens": config.registers,
         "use_pre_transformer_norm": config.embedding_norm,
+        "rope_grid_indexing": "xy" if _columns_first(config) else "ij",
     }
-    changed = {key: getattr(config, ours) for key, ours in ARGUMENTS.items() if turned}
-    return own | {key: value for key, value in changed.items() if value != getattr(plain, ARGUMENTS[key])}
+    own |= {"attn_pool_mlp_ratio": config.pool_mlp_dim / config.width} if config.pool_mlp_dim else {}
+    # What an architecture states must be stated here too; of the rest, what isn't as usual.
+    stated = {"attn_pool_num_heads", *(["rope_grid_offset"] if _columns_first(config) else [])}
+    changed = {key: getattr(config, ours) for key, ours in ARGUMENTS.items() if turned or not ours.startswith("rope")}
+    return own | {k: value for k, value in changed.items() if k in stated or value != getattr(plain, ARGUMENTS[k])}
 
 
 def _is_packed(arrays: dict[str, np.ndarray]) -> bool:
@@ -184,4 +214,9 @@ def _order(config: Model) -> np.ndarray | None:
     """Return for each channel of a head of ours which of timm's it is; None: the same."""
     if config.rope is None or config.rope_unit == "picture":
         return None
-    return np.arange(config.width // config.num_heads).reshape(-1, 2).T.reshape(-1)
+    pairs = np.arange(config.width // config.num_heads).reshape(2, -1, 2)  # axis, frequency, channel
+    return (pairs[::-1] if _columns_first(config) else pairs).transpose(2, 0, 1).reshape(-1)
+
+
+def _columns_first(config: Model) -> bool:
+    return config.rope is not None and config.rope_unit == "patch" and config.qkv_bias and config.key_bias
