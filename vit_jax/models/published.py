@@ -2,8 +2,8 @@
 
 MAE (He et al., 2022), DeiT III (Touvron et al., 2022), CLIP (Radford et al., 2021) and its open successors, EVA (Fang
 et al., 2023), EVA-02 (Fang et al., 2023), SigLIP and SigLIP 2 (Zhai et al., 2023; Tschannen et al., 2025), DINOv2
-(Oquab et al., 2024), DINOv3 (Siméoni et al., 2025) and Perception Encoder (Bolya et al., 2025). Some ask for their terms
-to be accepted first.
+(Oquab et al., 2024), DINOv3 (Siméoni et al., 2025) and Perception Encoder (Bolya et al., 2025). Some ask for their
+terms to be accepted first.
 """
 
 # Tags by architecture, as of timm 1.0.31.
