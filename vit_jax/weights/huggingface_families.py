@@ -110,6 +110,7 @@ FAMILIES = {
         supported={
             **{"pool": ("token",), "gelu": ANY, "norm_eps": ANY, "qkv_bias": ANY, "key_bias": ANY},
             **{"layer_scale": ANY, "swiglu": ANY, "registers": ANY, "position": ("none",), "rope": ANY},
+            "rope_unit": ("picture",),
         },
         patches="embeddings.patch_embeddings",
         layer="layer.{i}.",

@@ -32,6 +32,7 @@ WORDS = {
     "key_bias": "keys without bias",
     "qk_norm": "QK norm",
     "rope": "rotary positions",
+    "rope_unit": "the unit of rotary positions",
     "swiglu": "a gated MLP",
     "mlp_norm": "a norm in the MLP",
     "attention_norm": "a norm in attention",
@@ -65,6 +66,7 @@ PLAIN = {
     "key_bias": (True,),
     "qk_norm": (False,),
     "rope": (None,),
+    "rope_unit": (None,),
     "swiglu": (False,),
     "mlp_norm": (False,),
     "attention_norm": (False,),
@@ -78,6 +80,7 @@ def refuse(config: Model, supported: dict, format: str) -> None:
     """Raise `InputError` naming everything in a resolved config that a format's table does not hold."""
     values = {key: getattr(config, key, None) for key in WORDS}
     values["resnet_style"] = None if config.resnet is None else config.resnet_style
+    values["rope_unit"] = None if config.rope is None else config.rope_unit
     values["unread_class"] = config.class_token and config.pool not in ("token", "token_gap")
     values["prefix"] = prefix_of(config)
     wrong = [key for key in supported if not holds(supported, key, values[key])]

@@ -39,6 +39,7 @@ SUPPORTED = PLAIN | {
     "key_bias": ANY,
     "qk_norm": ANY,
     "rope": ANY,
+    "rope_unit": ANY,
     "swiglu": ANY,
     "mlp_norm": ANY,
     "attention_norm": ANY,
