@@ -66,6 +66,10 @@ def hub(tmp_path, monkeypatch):
             "org/augreg": {"README.md": b"words", "B_16.npz": b"arrays"},
             "org/several": {"a.npz": b"a", "b.npz": b"b"},
             "org/none": {"README.md": b"words"},
+            "org/parts": {
+                **{f"model-0000{i}-of-00002.safetensors": b"part" for i in (1, 2)},
+                **{"model.safetensors.index.json": b"{}", "config.json": b"{}", "model.bin": b"pickle"},
+            },
         }
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -87,6 +91,10 @@ def test_the_hub_gives_a_folder_or_a_file(hub):
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
         "model.safetensors": b"weights",
         "config.json": b"{}",
+    }
+    assert {path.name for path in fetch("hf://org/parts").iterdir()} == {
+        *("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"),
+        *("model.safetensors.index.json", "config.json"),
     }
     assert fetch("hf://org/augreg").read_bytes() == b"arrays"
     assert fetch("hf://org/several/b.npz").read_bytes() == b"b"

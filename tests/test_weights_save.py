@@ -82,6 +82,7 @@ REFUSED = {
     ("LayerScale", "huggingface"): r"can't hold pool='token' in a Dinov2ForImageClassification, which has 'token_gap'",
     ("QK norm", "big_vision"): r"QK norm",
     ("MAP", "huggingface"): r"can't hold a head on a SiglipVisionModel; a timm file can",
+    ("norm before the blocks", "huggingface"): r"can't hold a head on a CLIPVisionModel",
     ("rotary, counted", "huggingface"): r"the unit of rotary positions \(rope_unit='patch'\)",
     ("norm after pooling", "huggingface"): r"a norm after pooling",
     ("unread class token", "huggingface"): r"a class token that the head doesn't read",

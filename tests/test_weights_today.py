@@ -11,20 +11,23 @@ from flax import nnx
 from PIL import Image
 
 import vit_jax
-from tests.drawn import drawn_model
+from tests.drawn import TINY, drawn_model
 from tests.golden import DATA, relative, same_model
 from vit_jax import tree
-from vit_jax.config import from_dict
+from vit_jax.config import Model, from_dict
 from vit_jax.errors import InputError
 from vit_jax.evaluate import evaluate
 from vit_jax.export import output_function
 from vit_jax.models import abstract_model
 from vit_jax.models.published import TIMM
 from vit_jax.models.rotary import make_rotation, rotate
+from vit_jax.models.variants import resolve
+from vit_jax.pixels import as_input
 from vit_jax.prediction.forward import Wanted, predictions
 from vit_jax.prediction.listing import list_pictures
 from vit_jax.weights.files import read_arrays, write_safetensors
 from vit_jax.weights.opened import open_model
+from vit_jax.weights.timm_config import architecture_of
 
 # Written by tests/data/make_today.py.
 TODAY = DATA / "today"
@@ -199,6 +202,41 @@ def test_published_weights_are_listed():
     assert "hf://timm/vit_small_patch16_dinov3.lvd1689m" in vit_jax.list_models("DINOv3")
     assert vit_jax.list_models("b/16") == ["B/16", "R50+B/16"]
     assert not vit_jax.list_models("vgg")
+
+
+def test_timms_clip_goes_to_transformers(tmp_path):
+    model = vit_jax.load(TODAY / "timm_clip")
+    model.head, model.num_classes = None, 0
+    vit_jax.save(model, tmp_path / "x")
+    images = EXPECTED["images/64x64"]
+    assert relative(vit_jax.load(tmp_path / "x").features(images), model.features(images)) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"swiglu": True, "norm_eps": 1e-5}, "gates with norm_eps=1e-05"),
+        ({"rope": 100.0, "resnet": (), "resnet_width": 64, "resnet_style": "timm"}, "after a ResNet"),
+        ({"patch_bias": False}, "patch_bias=False with embedding_norm=False"),
+    ],
+)
+def test_what_timm_has_no_architecture_for_is_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        architecture_of(resolve(Model(**TINY | options)))
+
+
+@pytest.mark.parametrize("pattern", ["axial", "local:1"])
+def test_rotary_positions_act_in_patterns_of_attention(pattern):
+    model = drawn_model(**ROTARY, attention_pattern=pattern)
+    images = EXPECTED["images/64x64"]
+    found = model.activations(images, "attention/0", "block/0", "tokens")
+    block = jax.tree.map(lambda x: x[0], nnx.split(model.blocks)[1])
+    block = nnx.merge(nnx.split(model.blocks)[0], block)
+    prefix = jnp.broadcast_to(model.cls[...], (2, 1, 32))
+    start = jnp.concatenate([prefix, model.embedding(as_input(images, 3, model.config)).reshape(2, 16, 32)], axis=1)
+    value = block.attn._project(block.norm1(start), block.norm1(start))[2]
+    attended = start + block.attn.out(jnp.einsum("bhqk,bkhd->bqhd", found["attention/0"], value))
+    assert relative(attended + block.mlp(block.norm2(attended)), found["block/0"]) < 1e-5
 
 
 ROTARY = dict(rope=100.0, position="none")

@@ -22,7 +22,7 @@ from bench.report import (
 )
 
 from vit_jax.cluster.sharding import batch_rows, make_mesh, place_batch
-from vit_jax.config import Config, Optim
+from vit_jax.config import Config, Model, Optim
 from vit_jax.config.files import override
 from vit_jax.errors import InputError, Parser
 from vit_jax.experiment import build_experiment
@@ -91,9 +91,11 @@ def timm_fields(config: Config) -> dict[str, Any]:
         InputError: it is no such model.
     """
     model = resolve(config.model)
-    plain = kind_of(model.name) == "ViT" and model.resnet is None and model.tokenizer is None
-    if not plain or model.attention_pattern != "full" or model.pool == "seq":
-        raise InputError(f"--vs=timm: {model.name!r} can't be compared, only ViTs with full attention on patches")
+    default = Model()
+    others = ("rope", "swiglu", "mlp_norm", "attention_norm", "embedding_norm", "key_bias", "attention_pattern")
+    plain = all(getattr(model, key) == getattr(default, key) for key in (*others, "resnet", "tokenizer"))
+    if kind_of(model.name) != "ViT" or not plain or model.pool in ("seq", "token_gap"):
+        raise InputError(f"--vs=timm: {model.name!r} can't be compared, only plain ViTs with full attention on patches")
     return {
         "img_size": config.height_width(),
         "patch_size": model.patch,

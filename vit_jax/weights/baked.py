@@ -47,8 +47,11 @@ def bake(model: ViT, supported: dict) -> tuple[ViT, list[str]]:
         config = dataclasses.replace(config, prefix_position=prefix == "zero")
     if not holds(supported, "pool_norm", config.pool_norm) and config.pool in ("token", "none"):
         # The norm acts on each token by itself: before a token is picked or after makes no difference.
-        params = {name.replace("pool_norm/", "norm/"): array for name, array in params.items()}
-        config = dataclasses.replace(config, pool_norm="before")
+        names = {"before": "norm", "after": "pool_norm"}
+        wanted = supported["pool_norm"][0]
+        old, new = f"{names[config.pool_norm]}/", f"{names[wanted]}/"
+        params = {new + name.removeprefix(old) if name.startswith(old) else name: x for name, x in params.items()}
+        config = dataclasses.replace(config, pool_norm=wanted)
     return (model, []) if config == model.config else (_rebuilt(model, config, params), done)
 
 

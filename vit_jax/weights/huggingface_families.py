@@ -23,7 +23,7 @@ class Family(NamedTuple):
         supported: what it can hold beside a plain ViT.
         patches, cls, position, layer, attention, out, norms, mlp, last: its names; those of a layer come after `layer`,
             and `mlp` is that of a gate, where there can be one, of the first and of the last linear layer.
-        heads: the name of the pooling by attention, or None.
+        pool: the name of the pooling by attention, or None.
         mask_token: shape of the token that stands for hidden patches in pre-training, which isn't kept, or None.
     """
 

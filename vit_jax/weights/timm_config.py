@@ -183,8 +183,14 @@ def architecture_of(config: Model) -> str:
             f"a timm folder can't hold patch_bias={config.patch_bias} with embedding_norm={config.embedding_norm}: "
             + hint
         )
+    if config.resnet is not None and (timm_eva.is_eva(config) or config.swiglu):
+        raise InputError(
+            f"a timm folder can't hold rotary positions, gates, or keys without bias after a ResNet: {hint}"
+        )
     if timm_eva.is_eva(config):
         return timm_eva.architecture_of(config)
+    if config.swiglu and config.norm_eps != 1e-6:
+        raise InputError(f"a timm folder can't hold gates with norm_eps={config.norm_eps!r}, only with 1e-06: {hint}")
     if (config.pool_heads, config.pool_mlp_dim, config.pool_prefix) != (None, None, False):
         raise InputError(f"a timm folder can't hold model.pool_heads, pool_mlp_dim or pool_prefix: {hint}")
     if config.resnet is not None:
