@@ -21,7 +21,7 @@ import numpy as np
 from tests.drawn import drawn_model, logits_of
 from tests.programs import exact_pixels, program_pixels
 from vit_jax.config import Config
-from vit_jax.data.decode import decode_as
+from vit_jax.data.rows import decode_as
 from vit_jax.export import export_model
 from vit_jax.export.onnx import run as run_onnx
 from vit_jax.export.stablehlo import run as run_stablehlo

@@ -11,7 +11,8 @@ from PIL import Image, ImageOps
 from vit_jax.config import Config, Data, Model
 from vit_jax.data import crop, jpeg
 from vit_jax.data.crop import Box
-from vit_jax.data.decode import BadPictureError, decode, decode_as
+from vit_jax.data.decode import BadPictureError, decode
+from vit_jax.data.rows import decode_as
 
 HEIGHT, WIDTH = 48, 64
 SIZE = (HEIGHT, WIDTH)

@@ -16,7 +16,7 @@ import vit_jax
 from tests.drawn import drawn_model, logits_of
 from tests.programs import PROGRAMS, exact_pixels, program_pixels
 from vit_jax.config import Config
-from vit_jax.data.decode import decode_as
+from vit_jax.data.rows import decode_as
 from vit_jax.errors import InputError
 from vit_jax.export import export_model, onnx, stablehlo
 from vit_jax.weights.opened import Opened

@@ -15,7 +15,7 @@ import vit_jax
 from tests.drawn import activations_of, drawn_model
 from tests.test_bad_input import refusal
 from vit_jax.config import Config
-from vit_jax.data.decode import decode_as
+from vit_jax.data.rows import decode_as
 from vit_jax.errors import BAD_PICTURES, InputError, Stop
 from vit_jax.inside.distance import attention_distance, patch_distances
 from vit_jax.inside.filters import first_kernel, principal_components

@@ -18,7 +18,7 @@ import vit_jax
 from tests.test_bad_input import refusal
 from vit_jax import predict
 from vit_jax.config import Config
-from vit_jax.data.decode import decode_as
+from vit_jax.data.rows import decode_as
 from vit_jax.errors import BAD_PICTURES, InputError, Stop
 from vit_jax.prediction import tables
 from vit_jax.prediction.forward import Predictions, Row, Wanted, predictions

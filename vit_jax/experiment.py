@@ -14,11 +14,13 @@ from jax.sharding import PartitionSpec as P
 
 from vit_jax.cluster.sharding import BATCH, gather_when_read, tree_shardings, with_shardings
 from vit_jax.config import PRETRAINING, Config, Plan, make_plan
+from vit_jax.data.rows import extra_columns, is_native, picture_shape, sequence
 from vit_jax.errors import InputError
 from vit_jax.models import abstract_model, init_params
 from vit_jax.models.drops import subset
 from vit_jax.models.layers import compute_dtype
-from vit_jax.models.variants import resolve
+from vit_jax.models.packed import check_packed
+from vit_jax.models.variants import kind_of, resolve, with_model
 from vit_jax.optim import build_optimizer, build_schedule
 from vit_jax.optim.rates import trained_names
 from vit_jax.step import Batch, Metrics, Numbers, State, init_state, make_eval_step, make_train_step
@@ -83,7 +85,7 @@ def build_experiment(config: Config, mesh: Mesh, num_classes: int, examples: int
     shapes = jax.eval_shape(start, params)
     shardings = tree_shardings(shapes, mesh)
     train_step = jax.jit(
-        make_train_step(graph, optimizer, relative, trained, config, task),
+        make_train_step(graph, optimizer, relative, trained, with_model(config), task),
         donate_argnums=0,
         out_shardings=(shardings, NamedSharding(mesh, P())),
     )
@@ -103,11 +105,15 @@ def build_experiment(config: Config, mesh: Mesh, num_classes: int, examples: int
 
 def batch_shapes(config: Config, mesh: Mesh, task: Task) -> dict[str, jax.ShapeDtypeStruct]:
     """Return the shapes and shardings of a batch as the step takes it."""
-    picture = jax.ShapeDtypeStruct((*config.height_width(), config.channels), jnp.uint8)
+    config = with_model(config)
+    shape = picture_shape(config)
+    if is_native(config):
+        shape = (sequence(config)[1], *shape[1:])
+    picture = jax.ShapeDtypeStruct(shape, jnp.uint8)
     sharding = NamedSharding(mesh, P(BATCH))
     return {
         name: jax.ShapeDtypeStruct((config.batch, *each.shape), each.dtype, sharding=sharding)
-        for name, each in {"image": picture, **task.columns}.items()
+        for name, each in {"image": picture, **extra_columns(config), **task.columns}.items()
     }
 
 
@@ -138,6 +144,8 @@ def _check_parts(config: Config, mesh: Mesh) -> None:
     if config.model.attention == "cudnn" and mesh.devices.flat[0].platform == "cpu":
         raise InputError("config.model.attention='cudnn' needs a GPU, and there is none here; use 'auto'")
     devices = math.prod(mesh.shape[axis] for axis in BATCH)
+    if is_native(config):
+        _check_native(with_model(config), devices)
     rows, rest = divmod(config.batch, devices * config.accumulate)
     if rest:
         raise InputError(
@@ -156,3 +164,17 @@ def _check_parts(config: Config, mesh: Mesh) -> None:
                 f"config.model.drop_path={config.model.drop_path} drops {'none' if kept else 'all'} of {size} "
                 f"pictures; with drop_path_subset it must be near one of 1/{size} to {size - 1}/{size}"
             )
+
+
+def _check_native(config: Config, devices: int) -> None:
+    if kind_of(config.model.name) != "ViT":
+        raise InputError(f"config.data.resize='native': needs a ViT, not {config.model.name!r}")
+    check_packed(config.model)
+    number, share = sequence(config)
+    if config.batch % (devices * number):
+        length = number * share
+        raise InputError(
+            f"config.batch={config.batch} can't be cut into sequences of {number} pictures ({length} patches) on "
+            f"{devices} devices (data x fsdp of the mesh); make it a multiple of {devices * number}, or set "
+            "config.data.packing and config.data.pictures"
+        )

@@ -36,7 +36,7 @@ def predict(
     *,
     labels: Path | None = None,
     image_size: int | tuple[int, int] | None = None,
-    resize: Literal["crop", "pad", "stretch"] | None = None,
+    resize: Literal["crop", "pad", "stretch", "native"] | None = None,
     flip: bool = False,
     batch: int = 64,
     threads: int = 8,
@@ -105,9 +105,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add("--checkpoint", default="newest", metavar="WHICH", help="of a run: newest, best or a step")
     add("--labels", type=Path, metavar="FILE", help="names of the classes")
     add("--image_size", type=_image_size, metavar="N or H,W", help="pixels (default: the weights' own)")
-    add(
-        "--resize", choices=["crop", "pad", "stretch"], help="how pictures are fitted to it (default: the weights' own)"
-    )
+    fits = ["crop", "pad", "stretch", "native"]
+    add("--resize", choices=fits, help="how pictures are fitted to it (default: the weights' own)")
     add("--top", type=_count, default=5, metavar="N", help="classes of each picture (default: 5)")
     add("--tta", choices=["flip"], help="average the probabilities of a picture and its mirror image")
     add("--out", type=Path, metavar="FILE", help="a table: .csv, .jsonl or .parquet (default: to the terminal)")

@@ -14,6 +14,9 @@ from jax.typing import ArrayLike
 from vit_jax import tree
 from vit_jax.config import Config
 from vit_jax.data.augment import augment
+from vit_jax.data.rows import is_native, sequence
+from vit_jax.models.packed import mirror
+from vit_jax.packing import Packed, as_sequences, pictures_of
 from vit_jax.pixels import normalise, standardise
 from vit_jax.tasks import Task
 
@@ -94,8 +97,7 @@ def make_train_step(
         # The step's own key: randomness in step k depends only on (seed, k), resumed or not.
         augment_key, model_key = jax.random.split(jax.random.fold_in(jax.random.key(numbers.seed), state.step))
         targets = task.targets(batch, numbers.label_smoothing)
-        images, targets = augment(augment_key, normalise(batch["image"]), targets, config.augment)
-        images = standardise(images, config.model)
+        images, targets = _augmented(augment_key, batch, targets, config)
         moving = tree.select(state.params, trained)
         frozen = tree.select(state.params, tree.flatten(state.params).keys() - trained)
 
@@ -125,8 +127,26 @@ def make_train_step(
     return train_step
 
 
+def _augmented(
+    key: jax.Array, batch: Batch, targets: jax.Array, config: Config
+) -> tuple[jax.Array | Packed, jax.Array]:
+    """Return the pictures of a batch as the model takes them, and their targets."""
+    pixels = normalise(batch["image"])
+    if not is_native(config):
+        images, targets = augment(key, pixels, targets, config.augment)
+        return standardise(images, config.model), targets
+    packed = as_sequences(standardise(pixels, config.model), batch["grid"], sequence(config)[0])
+    if config.augment.flip:
+        packed = mirror(packed, jax.random.bernoulli(key, 0.5, packed.grids.shape[:2]))
+    return packed, targets
+
+
 def _mean_over_parts(
-    grad_of: Callable[..., tuple[Any, Metrics]], images: jax.Array, targets: jax.Array, key: jax.Array, config: Config
+    grad_of: Callable[..., tuple[Any, Metrics]],
+    images: jax.Array | Packed,
+    targets: jax.Array,
+    key: jax.Array,
+    config: Config,
 ) -> tuple[Any, Metrics]:
     """Return the gradients and metrics, averaged over the parts of a batch."""
     number = config.accumulate
@@ -140,7 +160,7 @@ def _mean_over_parts(
         result = grad_of(images, targets, jax.random.fold_in(key, i))
         return jax.tree.map(jnp.add, sums, result), None
 
-    parts = (jnp.arange(number), cut(images), cut(targets))
+    parts = (jnp.arange(number), jax.tree.map(cut, images), cut(targets))
     shapes = jax.eval_shape(lambda part: grad_of(*part[1:], key), jax.tree.map(lambda x: x[0], parts))
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     sums, _ = jax.lax.scan(add, zeros, parts)
@@ -157,7 +177,7 @@ def make_eval_step(graph: nnx.GraphDef, task: Task) -> Callable[[Any, Batch], ja
     """Return the function that maps parameters and a batch of uint8 "image" to the task's outputs, float32."""
 
     def eval_step(params: Any, batch: Batch) -> jax.Array:
-        return task.forward(nnx.merge(graph, params), batch["image"], None)
+        return task.forward(nnx.merge(graph, params), pictures_of(batch), None)
 
     return eval_step
 
@@ -166,6 +186,6 @@ def make_activations(graph: nnx.GraphDef) -> Callable[..., dict[str, jax.Array]]
     """Return the function that maps parameters, a batch of uint8 "image" and names to the model's activations."""
 
     def activations(params: Any, batch: Batch, *names: str) -> dict[str, jax.Array]:
-        return nnx.merge(graph, params).activations(batch["image"], *names)
+        return nnx.merge(graph, params).activations(pictures_of(batch), *names)
 
     return activations

@@ -15,7 +15,7 @@ from bench.report import describe_machine, take_turns, write_report
 from flax import nnx
 
 import vit_jax
-from vit_jax.data.decode import decode_as
+from vit_jax.data.rows import decode_as
 from vit_jax.errors import InputError, Parser
 from vit_jax.prediction.forward import Wanted, make_forward, run_forward
 from vit_jax.prediction.listing import list_pictures
@@ -65,12 +65,12 @@ def _ours(paths: list[str], args: Any, folder: Path) -> dict[str, Callable[[], f
     forward = make_forward(opened, Wanted())
     size = args.batch * jax.local_device_count()
     images = np.stack([decode_as(opened.config, Path(paths[i % len(paths)])) for i in range(size)])
-    jax.block_until_ready(forward(images))
+    jax.block_until_ready(forward(images, None))
 
     def bare() -> float:
         start, number = time.perf_counter(), max(1, len(paths) // size)
         for _ in range(number):
-            outputs = forward(images)
+            outputs = forward(images, None)
         jax.block_until_ready(outputs)
         return (time.perf_counter() - start) / (number * size)
 

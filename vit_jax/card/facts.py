@@ -69,6 +69,7 @@ def data_lines(config: Config, label_names: Sequence[str] | None, *, is_run: boo
         "crop": f"central crop of {data.crop_fraction:.3g} of the shorter side (all, where it has the size)",
         "pad": "the whole picture with bars beside it",
         "stretch": "the whole picture, stretched",
+        "native": "the whole picture in its own aspect ratio, with as many patches",
     }[data.resize]
     lines.append(
         f"pictures: {how}, resized ({data.filter}); (pixel / 255 - {_numbers(model.mean)}) / {_numbers(model.std)}"

@@ -40,7 +40,14 @@ class Data(Section):
         crop_fraction: size of the central and random crops, relative to the largest crop with the model's aspect
             ratio. A central crop keeps a picture that already has the model's size whole.
         resize: how evaluation and prediction fit a picture to the model's size: its central crop ("crop"), all of it
-            with bars of the mean color ("pad"), or all of it with its aspect ratio changed ("stretch").
+            with bars of the mean color ("pad"), all of it with its aspect ratio changed ("stretch"), or all of it as it
+            is ("native"): scaled, up or down, to at most as many patches as `image_size` has, in about its own aspect
+            ratio, whatever that is (Tschannen et al., 2025). In training, "native" fits what is cropped likewise.
+        packing: patches in each sequence of a training batch, with "native" pictures: several share one, and each
+            attends to itself alone (Dehghani et al., 2023, NaViT). None: each is a sequence of its own.
+        pictures: that share such a sequence; None: as many as always fit. Where there are more, each gets a random
+            part of the sequence, in proportion to draws between 1/2 and 3/2: training at many resolutions, for the
+            cost of their mean.
         filter: interpolation when pictures are evaluated, predicted or cropped centrally; antialiased.
         max_bad: fraction of a split's pictures that may be unreadable before a run stops; training replaces each with
             the next one.
@@ -66,7 +73,9 @@ class Data(Section):
     crop_scale: tuple[Share, Share] = (0.08, 1.0)
     crop_ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
     crop_fraction: Share = 0.875
-    resize: Literal["crop", "pad", "stretch"] = "crop"
+    resize: Literal["crop", "pad", "stretch", "native"] = "crop"
+    packing: Count | None = None
+    pictures: Count | None = None
     filter: Literal["bilinear", "bicubic"] = "bilinear"
     max_bad: Fraction = 0.001
     examples: Count | None = None
@@ -78,6 +87,15 @@ class Data(Section):
             low, high = getattr(self, name)
             if low > high:
                 raise InputError(f"config.data.{name}={(low, high)}: must be (low, high) with low <= high")
+        if self.packing is not None and self.resize != "native":
+            raise InputError(
+                f"config.data.packing={self.packing}: packs pictures of many shapes, but config.data.resize="
+                f"{self.resize!r} gives all the same; set it to 'native'"
+            )
+        if self.pictures is not None and self.packing is None:
+            raise InputError(f"config.data.pictures={self.pictures}: means nothing without config.data.packing")
+        if self.resize == "native" and self.crop == "random":
+            raise InputError("config.data.crop='random': crops have one shape; with native pictures use random_resized")
 
 
 @dataclass(frozen=True)

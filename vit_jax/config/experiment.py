@@ -138,11 +138,24 @@ class Config(Section):
         self.pretrain.check(self.task)
         if self.augment.shift >= min(self.height_width()):
             raise InputError(f"config.augment.shift={self.augment.shift}: must be below image_size={self.image_size}")
+        if self.data.resize == "native":
+            self._check_native()
         for name, _ in self.evaluations():
             if name in ("train", "data") or not name.isidentifier():
                 raise InputError(f"config.evaluators: {name!r} can't be a name: use a word, but not 'train' or 'data'")
             if name == "test" and self.data.test is not None:
                 raise InputError("config.evaluators: 'test' is what config.data.test is reported as; use another name")
+
+    def _check_native(self) -> None:
+        changed = [key for key in vars(Augment()) if getattr(self.augment, key) != getattr(Augment(flip=True), key)]
+        if others := [key for key in changed if key != "flip"]:
+            raise InputError(
+                f"config.augment.{others[0]}: needs pictures of one shape; of native ones only flip is had"
+            )
+        if self.task in PRETRAINING:
+            raise InputError(f"config.task={self.task!r}: needs pictures of one shape, not config.data.resize='native'")
+        if self.data.packing is not None and self.accumulate > 1:
+            raise InputError(f"config.accumulate={self.accumulate}: packed sequences can't be cut; leave packing out")
 
     def height_width(self) -> tuple[int, int]:
         """Return `image_size` as (height, width)."""

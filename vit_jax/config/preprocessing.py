@@ -21,7 +21,7 @@ class Preprocessing(Section):
 
     where: ClassVar[str] = "preprocessing"
 
-    resize: Literal["crop", "pad", "stretch"] = "crop"
+    resize: Literal["crop", "pad", "stretch", "native"] = "crop"
     filter: Literal["bilinear", "bicubic"] = "bilinear"
     crop_fraction: Share = 0.875
     mean: tuple[Fraction, ...] = (0.5,)

@@ -30,7 +30,7 @@ def evaluation(config: Config) -> Choose:
     image_size = config.height_width()
     if config.data.resize == "crop":
         return central(image_size, config.data.crop_fraction)
-    return padded(image_size) if config.data.resize == "pad" else whole
+    return padded(image_size) if config.data.resize == "pad" else whole  # also what is left in its own shape
 
 
 def whole(height: int, width: int) -> Box:

@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from vit_jax.config import Config
-from vit_jax.data import crop, jpeg
+from vit_jax.data import jpeg
 from vit_jax.data.crop import Box, Choose
 from vit_jax.errors import InputError
 
@@ -49,11 +50,13 @@ class Resampling(NamedTuple):
 
 
 BILINEAR = Resampling()
+# The size (height, width) that what is used of a picture is resized to: one for all, or by the part.
+Size = tuple[int, int] | Callable[[Box], tuple[int, int]]
 
 
 def decode(
     picture: Path | bytes | np.ndarray,
-    image_size: tuple[int, int],
+    image_size: Size,
     channels: int,
     choose: Choose,
     fast: bool = False,
@@ -97,12 +100,6 @@ def decode(
         raise BadPictureError(f"{name} can't be read: {reason}", reason) from error
 
 
-def decode_as(config: Config, picture: Path | bytes | np.ndarray) -> np.ndarray:
-    """Return a picture as evaluation, prediction and exported models of a config take it; else as `decode`."""
-    size, resampling = config.height_width(), Resampling.of(config)
-    return decode(picture, size, config.channels, crop.evaluation(config), resampling=resampling)
-
-
 # What Pillow raises for damaged files, depending on the format.
 _PILLOW_ERRORS = (
     OSError,
@@ -135,7 +132,7 @@ def _pixels(image: Image.Image, channels: int) -> np.ndarray:
 def _decode_jpeg(
     data: bytes,
     header: jpeg.Header,
-    image_size: tuple[int, int],
+    image_size: Size,
     channels: int,
     choose: Choose,
     fast: bool,
@@ -145,7 +142,9 @@ def _decode_jpeg(
     _check_size(header.width, header.height)
     transposed, upside_down, mirrored = header.turn
     height, width = (header.width, header.height) if transposed else (header.height, header.width)
-    (top, left, box_height, box_width), inner = _inside(choose(height, width), image_size)
+    chosen = choose(height, width)
+    image_size = image_size(chosen) if callable(image_size) else image_size
+    (top, left, box_height, box_width), inner = _inside(chosen, image_size)
     shrink = min(box_height / inner[0], box_width / inner[1])
     # Map the box and the size to stored pixels: undo the turns, last one first.
     top = height - top - box_height if upside_down else top
@@ -171,11 +170,12 @@ def _decode_jpeg(
 def _fit(
     pixels: np.ndarray,
     box: Box,
-    image_size: tuple[int, int],
+    image_size: Size,
     fast: bool,
     out: np.ndarray | None,
     resampling: Resampling,
 ) -> np.ndarray:
+    image_size = image_size(box) if callable(image_size) else image_size
     box, inner = _inside(box, image_size)
     resized = _resize(pixels, box, inner, fast, out if inner == image_size else None, resampling.filter)
     return _frame(resized, image_size, resampling.fill)

@@ -16,8 +16,18 @@ import numpy as np
 from vit_jax.config import Config
 from vit_jax.data import crop
 from vit_jax.data.bad import BadPictures
-from vit_jax.data.decode import BadPictureError, Resampling, decode
+from vit_jax.data.decode import BadPictureError
 from vit_jax.data.order import Epoch, make_order
+from vit_jax.data.rows import (
+    budgets,
+    decode_row,
+    extra_columns,
+    is_native,
+    join,
+    most_patches,
+    picture_shape,
+    sequence,
+)
 from vit_jax.data.sources.source import ArraySource, Source, column_of
 from vit_jax.errors import InputError
 
@@ -53,17 +63,18 @@ def prepare(
 ) -> Source:
     """Decode a split once and keep it in memory, with the given columns, if it fits in `config.data.cache_mb`.
 
-    A split with random crops for training is returned unchanged.
+    A split for training with random crops, or native pictures of random sizes, is returned unchanged.
 
     Raises:
         InputError: a column is missing, or too many pictures can't be read.
     """
-    shape = (*config.height_width(), config.channels)
+    shape = picture_shape(config)
     check_columns(source, columns)
     if train and config.data.balance == "classes" and "label" not in columns:
         raise InputError(f"config.data.balance='classes': needs one label per picture, not task {config.task!r}")
-    if train and config.data.crop != "central":
+    if train and (config.data.crop != "central" or (is_native(config) and sequence(config)[1] < most_patches(config))):
         return source
+    columns = {**columns, **extra_columns(config)}
     if isinstance(source, ArraySource) and source.images.shape[1:] == shape:
         return DecodedSource(source.images, {column_of(source.labels): source.labels}, source, {})
     if len(source) * np.prod(shape) > config.data.cache_mb * 2**20:
@@ -71,12 +82,11 @@ def prepare(
     bad = bad or BadPictures(len(source), config.data.max_bad)
     images = np.zeros((len(source), *shape), np.uint8)
     values = _empty(columns, len(source))
-    choose = crop.evaluation(config)
     found = {}
 
     def read(index: int) -> None:
         try:
-            _read(source, index, config, choose, images[index], values, index, fast=False)
+            _read(source, index, config, images[index], values, index)
         except BadPictureError as error:
             found[index] = str(error)
 
@@ -111,23 +121,25 @@ def train_batches(
     """Yield the given rows of the batches of steps `first` to `last` (exclusive): uint8 "image" and the columns.
 
     The pictures of an epoch and their order are those of `make_order`; a batch may span two epochs. "replaced" is 1 for
-    rows whose picture could not be read.
+    rows whose picture could not be read. Of native pictures, see `vit_jax.data.rows`, "grid" has rows and columns of
+    patches, and "image" those of each sequence, one picture after the other.
 
     Raises:
         InputError: too many pictures can't be read.
     """
-    number = len(source)
+    number, columns = len(source), {**columns, **extra_columns(config)}
     bad = bad or BadPictures(number, config.data.max_bad)
     order = make_order(source, config)
 
-    def read(position: int, batch: Batch, values: Batch, row: int, found: dict[int, str]) -> None:
+    def read(position: int, batch: Batch, values: Batch, row: int, most: int | None, found: dict[int, str]) -> None:
         # Read the picture at a position in the endless sequence of epochs, or the next good one of the same epoch.
         epoch, place = divmod(position, number)
         for step in range(number):
             index, visit = (int(column[(place + step) % number]) for column in order(epoch))
             choose = crop.training(config, visit, index)
             try:
-                _read(source, index, config, choose, batch["image"][row], values, row, config.data.crop != "central")
+                how = dict(choose=choose, fast=config.data.crop != "central", patches=most)
+                _read(source, index, config, batch["image"][row], values, row, **how)
                 batch["replaced"][row] = step > 0
                 return
             except BadPictureError as error:
@@ -140,16 +152,20 @@ def train_batches(
         if isinstance(source, DecodedSource):
             index, replaced = _replace(position, order, source)
             values = {name: source.values[name][index] for name in columns}
-            return {"image": source.images[index], **values, "replaced": replaced}, found
+            return joined({"image": source.images[index], **values, "replaced": replaced}), found
         values = _empty(columns, len(rows))
-        images = np.empty((len(rows), *config.height_width(), config.channels), np.uint8)
+        images = np.empty((len(rows), *picture_shape(config)), np.uint8)
         batch = {"image": images, **values, "replaced": np.zeros(len(rows), np.int32)}
+        most = _most(config, int(step), rows)
         try:
             for row, place in enumerate(position):
-                read(int(place), batch, values, row, found)
+                read(int(place), batch, values, row, most[row], found)
         except InputError:  # Too many: raised again in the consumer, because Grain would add to the message here.
             return {}, found
-        return batch, found
+        return joined(batch), found
+
+    def joined(batch: Batch) -> Batch:
+        return batch | {"image": join(batch["image"], batch["grid"], config)} if is_native(config) else batch
 
     return _stream(batch_at, first, last, _threads(source, config), bad)
 
@@ -164,12 +180,11 @@ def eval_batches(
     Raises:
         InputError: too many pictures can't be read.
     """
-    number, shape = len(source), (*config.height_width(), config.channels)
-    choose = crop.evaluation(config)
+    number, columns = len(source), {**columns, **extra_columns(config)}
 
     def read(index: int, image: np.ndarray, values: Batch, row: int, found: dict[int, str]) -> bool:
         try:
-            _read(source, index, config, choose, image, values, row, fast=False)
+            _read(source, index, config, image, values, row)
         except BadPictureError as error:
             found[index] = str(error)
         return index not in found
@@ -181,7 +196,7 @@ def eval_batches(
             batch = {"image": source.images[index]} | {name: source.values[name][index] for name in columns}
             good = ~np.isin(index, list(source.bad))
         else:
-            images, values = np.zeros((len(rows), *shape), np.uint8), _empty(columns, len(rows))
+            images, values = np.zeros((len(rows), *picture_shape(config)), np.uint8), _empty(columns, len(rows))
             good = [read(int(i), images[row], values, row, found) for row, i in enumerate(index)]
             batch = {"image": images, **values}
         return {**batch, "mask": (inside & good).astype(np.float32)}, found
@@ -204,27 +219,23 @@ def _empty(columns: Columns, number: int) -> Batch:
     return {name: np.zeros((number, *column.shape), column.dtype) for name, column in columns.items()}
 
 
-def _read(
-    source: Source,
-    index: int,
-    config: Config,
-    choose: crop.Choose,
-    out: np.ndarray,
-    values: Batch,
-    row: int,
-    fast: bool,
-) -> None:
-    # Write the decoded picture to `out`, and its columns to a row of `values`.
+def _read(source: Source, index: int, config: Config, out: np.ndarray, values: Batch, row: int, **how) -> None:
+    # Write the decoded picture to `out`, and its columns to a row of `values`; `how` is what `decode_row` takes.
     picture, columns, identifier = source[index]
     try:
-        size, resampling = config.height_width(), Resampling.of(config)
-        pixels = decode(picture, size, config.channels, choose, fast, out, resampling)
+        columns = {**columns, **decode_row(config, picture, out, **how)}
     except BadPictureError as error:
         raise error if isinstance(picture, Path) else BadPictureError(f"record {identifier}: {error}") from error
-    if not np.may_share_memory(pixels, out):
-        out[...] = pixels
     for name, array in values.items():
         array[row] = columns[name]
+
+
+def _most(config: Config, step: int, rows: np.ndarray) -> list[int | None]:
+    # How many patches each native picture of a batch may have.
+    if not is_native(config):
+        return [None] * len(rows)
+    number = sequence(config)[0]
+    return np.concatenate([budgets(config, step, int(first)) for first in rows[::number]]).tolist()
 
 
 def _replace(

@@ -15,8 +15,10 @@ from vit_jax.cluster.sharding import BATCH, batch_rows, place_batch
 from vit_jax.config import Config, Evaluation
 from vit_jax.data.bad import BadPictures
 from vit_jax.data.pipeline import LABEL, Columns
+from vit_jax.data.rows import extra_columns, picture_shape
 from vit_jax.data.sources.relabelled import relabel
 from vit_jax.data.sources.source import Source
+from vit_jax.models.variants import with_model
 from vit_jax.step import Batch, make_activations, make_eval_step
 from vit_jax.tasks import Task
 
@@ -100,9 +102,10 @@ class Split:
             yield place_batch(batch, self._rows, self._config.batch, self._mesh)
 
     def _padding(self) -> dict[str, np.ndarray]:
-        number, shape = len(self._rows), (*self._config.height_width(), self._config.channels)
+        number, shape = len(self._rows), picture_shape(self._config)
+        columns = {**self._columns, **extra_columns(self._config)}
         batch = {"image": np.zeros((number, *shape), np.uint8), "mask": np.zeros(number, np.float32)}
-        return batch | {name: np.zeros((number, *x.shape), x.dtype) for name, x in self._columns.items()}
+        return batch | {name: np.zeros((number, *x.shape), x.dtype) for name, x in columns.items()}
 
 
 class Subject:
@@ -116,7 +119,8 @@ class Subject:
     """
 
     def __init__(self, graph: nnx.GraphDef, task: Task, config: Config, label_names: tuple[str, ...], mesh: Mesh):
-        self.task, self.config, self.label_names, self.mesh = task, config, label_names, mesh
+        # Native pictures are cut into patches of the size that the model has.
+        self.task, self.config, self.label_names, self.mesh = task, with_model(config), label_names, mesh
         self.graph = graph
         self.outputs, self.activations = make_eval_step(graph, task), make_activations(graph)
         self.failures: list[Exception] = []

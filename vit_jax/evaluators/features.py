@@ -47,7 +47,7 @@ def make_features(subject: Subject, text: str) -> Callable[[Any, Split, Watch], 
     name, pool = _parse(subject, text)
 
     def rows_of(params: Any, batch: Batch) -> dict[str, jax.Array]:
-        columns = {key: column for key, column in batch.items() if key not in ("image", "mask")}
+        columns = {key: column for key, column in batch.items() if key not in ("image", "grid", "mask")}
         return columns | {"features": pool(subject.activations(params, batch, name)[name].astype(jnp.float32))}
 
     collect = make_collect(rows_of, subject.mesh)

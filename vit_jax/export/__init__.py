@@ -67,6 +67,8 @@ def export_model(opened: Opened, out: Path, output: str = "probabilities", dtype
     format = FORMATS[out.suffix]
     if dtype not in format.DTYPES:
         raise InputError(f"dtype={dtype!r}: {out.suffix} files compute in {' or '.join(format.DTYPES)}")
+    if opened.config.data.resize == "native":
+        raise InputError(f"{out}: takes pictures of one shape; say how they get it: --resize=crop, pad or stretch")
     model = _portable(opened.model, dtype)
     count = tree.count(nnx.split(model)[1])
     if 4 * count > MOST_BYTES:

@@ -108,6 +108,13 @@ def choose(wanted: str, tokens: int, heads: int, head_dim: int, dtype: str, bias
     return ("xla", 0) if trouble else ("cudnn", odd)
 
 
+def hide(
+    seen: Bool[Array, "batch tokens context"] | None, dtype: jnp.dtype | str
+) -> Float[Array, "batch 1 tokens context"] | None:
+    """Return the bias that hides what a token (second axis) has not seen (third axis); None where it has seen all."""
+    return None if seen is None else jnp.where(seen, 0.0, UNSEEN)[:, None].astype(dtype)
+
+
 def make_attention(
     config: Model,
     length: int,
@@ -125,7 +132,7 @@ def make_attention(
         return lambda bias, index: functools.partial(by_pattern, table=bias, block=index, **facts), 0
     heads, biased = config.num_heads, biased or seen is not None
     name, masked = choose(config.attention, length, heads, config.width // heads, dtype, biased)
-    unseen = None if seen is None else jnp.where(seen, 0.0, UNSEEN)[:, None].astype(dtype)
+    unseen = hide(seen, dtype)
     if masked and unseen is not None:
         unseen = jnp.pad(unseen, ((0, 0), (0, 0), (0, masked), (0, masked)))
 

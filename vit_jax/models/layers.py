@@ -12,7 +12,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Key
 
 from vit_jax.config import Model
-from vit_jax.models.attention import Attention, by_xla, make_attention
+from vit_jax.models.attention import Attention, by_xla, hide, make_attention
 from vit_jax.models.drops import NO_DROPS, Drops, draw_drops, dropout, residual_of_subset
 from vit_jax.models.rotary import Rotation, rotate
 
@@ -183,10 +183,14 @@ class AttentionPool(nnx.Module):
         self.norm = make_norm(config, config.width, dtype=dtype, rngs=rngs)
         self.mlp = Mlp(config, dtype=dtype, rngs=rngs)
 
-    def __call__(self, tokens: Float[Array, "batch tokens dim"]) -> Float[Array, "batch dim"]:
-        probe = jnp.broadcast_to(self.probe[...].astype(tokens.dtype), (tokens.shape[0], *self.probe.shape))
-        pooled = self.attn(probe, tokens)
-        return (pooled + self.mlp(self.norm(pooled)))[:, 0]
+    def __call__(
+        self, tokens: Float[Array, "batch tokens dim"], seen: Bool[Array, "batch pictures tokens"] | None = None
+    ) -> Float[Array, "batch pictures dim"]:
+        """Return what each picture's probe finds among the tokens that it has `seen`; None: one picture has all."""
+        number = 1 if seen is None else seen.shape[1]
+        probe = jnp.broadcast_to(self.probe[...].astype(tokens.dtype), (tokens.shape[0], number, tokens.shape[2]))
+        pooled = self.attn(probe, tokens, functools.partial(by_xla, bias=hide(seen, tokens.dtype)))
+        return pooled + self.mlp(self.norm(pooled))
 
 
 def stacked(make: Callable[[nnx.Rngs], nnx.Module], depth: int, rngs: nnx.Rngs) -> nnx.Module:

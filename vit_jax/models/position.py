@@ -1,18 +1,20 @@
 """Position embeddings. The grid (rows, columns) is the parameter's own shape, never guessed.
 
-Each is called with the grid of the pictures at hand, and resamples itself where that is another one.
+Each is called with the grid of the pictures at hand, and resamples itself where that is another one. Those that are
+added to tokens tell the same of single patches (`at`), by row and column and the grid of the picture of each.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from vit_jax.config import Model
-from vit_jax.models.resize import Method, resize_grid
+from vit_jax.models.resize import Method, interpolation, resize_grid
 
 Grid = tuple[int, int]
+Places = Int[Array, "batch patches 2"]  # rows and columns
 
 
 def make_position(config: Model, grid: Grid, *, rngs: nnx.Rngs) -> nnx.Module | None:
@@ -58,6 +60,12 @@ class LearnedPosition(nnx.Module):
         table = resample(self.grid[...], grid, self.method)
         return _with_prefix(self.prefix, self.num_prefix, table.reshape(*table.shape[:-3], -1, table.shape[-1]))
 
+    def at(self, places: Places, grids: Places) -> Float[Array, "batch patches dim"]:
+        """Return the embedding of each patch."""
+        table = self.grid[...]
+        rows, columns = _interpolations(places, grids, table.shape[:2], self.method)
+        return jnp.einsum("btr,btc,rcd->btd", rows, columns, table, precision="highest")
+
     def resize(self, grid: Grid) -> None:
         """Make this the embedding of another grid."""
         self.grid = nnx.Param(resample(self.grid[...], grid, self.method))
@@ -81,6 +89,13 @@ class LearnedPosition2d(nnx.Module):
         )
         table = jnp.concatenate(halves, axis=-1)
         return _with_prefix(self.prefix, self.num_prefix, table.reshape(*table.shape[:-3], -1, table.shape[-1]))
+
+    def at(self, places: Places, grids: Places) -> Float[Array, "batch patches dim"]:
+        """Return the embedding of each patch."""
+        tables = self.rows[...], self.columns[...]
+        weights = _interpolations(places, grids, tuple(map(len, tables)), self.method)
+        halves = (jnp.matmul(x, y, precision="highest") for x, y in zip(weights, tables, strict=True))
+        return jnp.concatenate(list(halves), axis=-1)
 
     def resize(self, grid: Grid) -> None:
         """Make this the embedding of another grid."""
@@ -130,12 +145,15 @@ class SinCos2d(nnx.Module):
         self.grid, self.num_prefix, self.width = grid, num_prefix(config), config.width
 
     def __call__(self, grid: Grid) -> Float[Array, "tokens dim"]:
+        places = jnp.stack([axis.reshape(-1) for axis in jnp.mgrid[: grid[0], : grid[1]]], axis=-1)
+        return _with_prefix(None, self.num_prefix, self.at(places[None])[0])
+
+    def at(self, places: Places, grids: Places | None = None) -> Float[Array, "batch patches dim"]:
+        """Return the embedding of each patch, whatever the grid."""
         quarter = self.width // 4
         frequency = 1 / 10_000 ** (jnp.arange(quarter) / (quarter - 1))
-        y, x = (axis.reshape(-1, 1) * frequency for axis in jnp.mgrid[: grid[0], : grid[1]])
-        return _with_prefix(
-            None, self.num_prefix, jnp.concatenate([jnp.sin(x), jnp.cos(x), jnp.sin(y), jnp.cos(y)], axis=1)
-        )
+        y, x = (places[..., i, None] * frequency for i in (0, 1))
+        return jnp.concatenate([jnp.sin(x), jnp.cos(x), jnp.sin(y), jnp.cos(y)], axis=-1)
 
     def resize(self, grid: Grid) -> None:
         """Make this the embedding of another grid; computed, not resampled."""
@@ -148,6 +166,10 @@ def _layers(config: Model) -> tuple[int, ...]:
 
 def _normal(shape: tuple[int, ...], rngs: nnx.Rngs) -> nnx.Param:
     return nnx.Param(nnx.initializers.normal(0.02)(rngs.params(), shape))
+
+
+def _interpolations(places: Places, grids: Places, table: Grid, method: Method) -> list[jax.Array]:
+    return [interpolation(places[..., i], grids[..., i], table[i], method) for i in (0, 1)]
 
 
 def _prefix(config: Model, layers: tuple[int, ...], rngs: nnx.Rngs) -> nnx.Param | None:

@@ -1,13 +1,14 @@
 """Weights for another resolution: grids of position embeddings and patch-embedding kernels, resampled."""
 
+import types
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 Method = Literal["bilinear", "bicubic", "bicubic_sharp"]
+Numbers = Float[Array, "..."] | Float[np.ndarray, "..."]
 
 
 def resize_grid(
@@ -24,10 +25,10 @@ def resize_grid(
     grid, (rows, columns) = jnp.asarray(grid), new
     if grid.shape[:2] == (rows, columns):
         return grid
-    if method == "bicubic":
-        return jax.image.resize(grid, (rows, columns, grid.shape[2]), "bicubic", antialias=True)
-    matrix = _corners_aligned if method == "bilinear" else _sharp
-    to_rows, to_columns = (jnp.asarray(matrix(*sides), grid.dtype) for sides in zip(grid.shape[:2], new, strict=True))
+    to_rows, to_columns = (
+        jnp.asarray(interpolation(np.arange(new), new, old, method), grid.dtype)
+        for old, new in zip(grid.shape[:2], new, strict=True)
+    )
     # In full float32 everywhere: accelerators would otherwise multiply float32 matrices with fewer bits.
     return jnp.einsum("ir,jc,rcd->ijd", to_rows, to_columns, grid, precision="highest")
 
@@ -48,22 +49,38 @@ def resize_patch(
     return jnp.einsum("ip,jq,pqcd->ijcd", inverse, inverse, kernel, precision="highest")
 
 
-def _corners_aligned(old: int, new: int) -> Float[np.ndarray, "new old"]:
-    """Return the matrix of linear interpolation whose first and last points stay; a single new point is the first."""
-    at = np.arange(new) * ((old - 1) / max(new - 1, 1))
-    return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(old)))
+def interpolation(
+    index: Int[Array, "*points"] | Int[np.ndarray, "*points"],
+    new: Int[Array, "*points"] | Int[np.ndarray, "*points"] | int,
+    old: int,
+    method: Method,
+) -> Float[Array, "*points old"] | Float[np.ndarray, "*points old"]:
+    """Return how points of resized axes are made of the points of the old one.
+
+    Args:
+        index: the number of each point on its axis.
+        new: how many points its axis has; it may be another for each.
+    """
+    # In double precision where it is known while tracing.
+    xp = np if isinstance(index, np.ndarray) else jnp
+    points = np.arange(old)
+    if method == "bilinear":
+        at = index * ((old - 1) / xp.maximum(new - 1, 1))
+        return xp.maximum(0, 1 - xp.abs(at[..., None] - points))
+    at = ((index + 0.5) * old / new - 0.5)[..., None]
+    if method == "bicubic":
+        weights = _cubic(xp, xp.abs(at - points) / xp.maximum(old / xp.asarray(new), 1)[..., None], -0.5)
+        return weights / weights.sum(-1, keepdims=True)
+    # Beyond the border, the last point is repeated.
+    around = xp.floor(at) + np.arange(-1, 3)
+    taps = _cubic(xp, xp.abs(at - around), -0.75)
+    return (taps[..., None] * (xp.clip(around, 0, old - 1)[..., None] == points)).sum(-2)
 
 
-def _sharp(old: int, new: int) -> Float[np.ndarray, "new old"]:
-    """Return the matrix of Keys' cubic interpolation with a = -3/4; beyond the border its last point is repeated."""
-    at = (np.arange(new) + 0.5) * old / new - 0.5
-    weights = np.zeros((new, old))
-    for step in range(-1, 3):
-        point = np.floor(at).astype(int) + step
-        x = np.abs(at - point)
-        near, far = (1.25 * x - 2.25) * x**2 + 1, -0.75 * (((x - 5) * x + 8) * x - 4)
-        np.add.at(weights, (np.arange(new), np.clip(point, 0, old - 1)), np.where(x <= 1, near, far))
-    return weights
+def _cubic(xp: types.ModuleType, x: Numbers, a: float) -> Numbers:
+    """Return Keys' cubic kernel of a distance that is not negative."""
+    near, far = ((a + 2) * x - (a + 3)) * x**2 + 1, a * (((x - 5) * x + 8) * x - 4)
+    return xp.where(x <= 1, near, xp.where(x < 2, far, 0.0))
 
 
 def _triangle(old: int, new: int) -> Float[np.ndarray, "new old"]:

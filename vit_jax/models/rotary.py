@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from vit_jax.config import Model
@@ -54,16 +55,32 @@ def make_rotation(
     """
     if config.rope is None:
         return None
+    places = jnp.stack(jnp.meshgrid(*map(jnp.arange, grid), indexing="ij"), axis=-1).reshape(-1, 2)
+    places = places if keep is None else places[keep]
+    return rotation_at(config, places, jnp.asarray(grid), num_prefix(config), key)
+
+
+def rotation_at(
+    config: Model,
+    places: Int[Array, "*batch patches 2"],
+    grids: Int[Array, "*#batch #patches 2"],
+    prefix: int,
+    key: Key[Array, ""] | None = None,
+) -> Rotation:
+    """Return the rotation of patches by their rows and columns, and the grids of their pictures.
+
+    Args:
+        prefix: tokens before the patches, which are not turned.
+        key: as for `make_rotation`.
+    """
     quarter = config.width // config.num_heads // 4
     frequencies = config.rope ** -(jnp.arange(quarter) / quarter)
-    coordinates = _coordinates(config, grid)
+    coordinates = _coordinates(config, places, grids)
     if key is not None:
         coordinates = _augmented(config, coordinates, key)
-    angles = (coordinates[..., None] * frequencies).reshape(len(coordinates), 2 * quarter)
-    if keep is not None:
-        angles = angles[keep]
-    prefix = [(0, 0)] * (angles.ndim - 2) + [(num_prefix(config), 0), (0, 0)]
-    return Rotation(jnp.pad(jnp.cos(angles), prefix, constant_values=1.0), jnp.pad(jnp.sin(angles), prefix))
+    angles = (coordinates[..., None] * frequencies).reshape(*places.shape[:-1], 2 * quarter)
+    widths = [(0, 0)] * (angles.ndim - 2) + [(prefix, 0), (0, 0)]
+    return Rotation(jnp.pad(jnp.cos(angles), widths, constant_values=1.0), jnp.pad(jnp.sin(angles), widths))
 
 
 def rotate(
@@ -77,17 +94,17 @@ def rotate(
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
 
 
-def _coordinates(config: Model, grid: tuple[int, int]) -> Float[Array, "patches 2"]:
-    """Return what is multiplied by the frequencies: rows and columns of the patches, row by row."""
+def _coordinates(
+    config: Model, places: Int[Array, "*batch patches 2"], grids: Int[Array, "..."]
+) -> Float[Array, "*batch patches 2"]:
+    """Return what is multiplied by the frequencies."""
     if config.rope_unit == "picture":
-        axes = [2 * math.pi * (2 * (jnp.arange(side) + 0.5) / side - 1) for side in grid]
-    else:
-        known = config.rope_grid or grid
-        axes = [(jnp.arange(side) + config.rope_start) * (full / side) for side, full in zip(grid, known, strict=True)]
-    return jnp.stack(jnp.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
+        return 2 * math.pi * (2 * (places + 0.5) / grids - 1)
+    known = grids if config.rope_grid is None else np.array(config.rope_grid)
+    return (places + config.rope_start) * (known / grids)
 
 
-def _augmented(config: Model, coordinates: Float[Array, "patches 2"], key: Key[Array, ""]) -> jax.Array:
+def _augmented(config: Model, coordinates: Float[Array, "*batch patches 2"], key: Key[Array, ""]) -> jax.Array:
     """Shift, jitter and rescale all coordinates alike (Siméoni et al., 2025, section 3.2), in this order."""
     keys = jax.random.split(key, 3)
     unit = 2 * math.pi if config.rope_unit == "picture" else 1.0

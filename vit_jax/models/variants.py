@@ -4,7 +4,7 @@ import dataclasses
 import re
 from typing import NamedTuple
 
-from vit_jax.config import Model
+from vit_jax.config import Config, Model
 from vit_jax.errors import InputError, nearest
 
 
@@ -232,3 +232,8 @@ def _refuse_others(config: Model, fields: tuple[str, ...], what: str) -> None:
         value = getattr(config, field.name)
         if field.name not in fields and value not in (field.default, resolved.get(field.name, field.default)):
             raise InputError(f"model.{field.name}: means nothing for {config.name!r}, {what}")
+
+
+def with_model(config: Config) -> Config:
+    """Return a config whose model is resolved: what depends on the sizes of the model can be read off it."""
+    return dataclasses.replace(config, model=resolve(config.model))

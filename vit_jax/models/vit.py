@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 from vit_jax.config import Model, Preprocessing
 from vit_jax.errors import InputError
 from vit_jax.models.activations import attention_weights, check_names
+from vit_jax.models.checks import check
 from vit_jax.models.compact import ConvTokenizer, SequencePool
 from vit_jax.models.drops import dropout
 from vit_jax.models.layers import (
@@ -24,15 +25,17 @@ from vit_jax.models.layers import (
     make_head,
     make_norm,
 )
+from vit_jax.models.packed import packed_activations, packed_features
 from vit_jax.models.patterns import parse_pattern, seen_by
 from vit_jax.models.position import make_position, num_prefix
 from vit_jax.models.pretraining import Parts, make_parts
 from vit_jax.models.resize import resize_patch
 from vit_jax.models.resnet import ResNetEmbedding
-from vit_jax.models.rotary import check_rotary, make_rotation
+from vit_jax.models.rotary import make_rotation
+from vit_jax.packing import Packed
 from vit_jax.pixels import as_input
 
-Images = Shaped[Array | np.ndarray, "..."]
+Images = Shaped[Array | np.ndarray, "..."] | Packed
 
 
 class ViT(nnx.Module):
@@ -58,7 +61,7 @@ class ViT(nnx.Module):
         rngs: nnx.Rngs,
         parts: Parts | None = None,
     ):
-        _check(config)
+        check(config)
         self.config, self.image_size = config, tuple(image_size)
         self.num_classes, self.channels = num_classes, channels
         self.preprocessing, self.label_names = Preprocessing(mean=config.mean, std=config.std), None
@@ -130,6 +133,8 @@ class ViT(nnx.Module):
             InputError: the model has no such activation, or doesn't take such pictures.
         """
         check_names(names, self)
+        if isinstance(images, Packed):
+            return packed_activations(self, images, names)
         images = as_input(images, self.channels, self.config)
         wants = {name.split("/")[0] for name in names}
         embedded, start, added, bias = self._embed(images)
@@ -164,6 +169,8 @@ class ViT(nnx.Module):
 
     def features(self, images: Images, *, key: Key[Array, ""] | None = None) -> Float[Array, "batch *tokens dim"]:
         """Return what the head reads: one vector a picture, or with `pool="none"` one a token; else as `__call__`."""
+        if isinstance(images, Packed):
+            return packed_features(self, images, key)
         embedded, tokens, added, bias = self._embed(as_input(images, self.channels, self.config))
         return self._pool(self._encode(tokens, embedded.shape[1:3], added, bias, key)[0])
 
@@ -172,7 +179,7 @@ class ViT(nnx.Module):
 
         Args:
             images: uint8 pixels from 0 to 255, or floats that are normalised as the weights expect: in [-1, 1], unless
-                `config.mean` and `config.std` say otherwise.
+                `config.mean` and `config.std` say otherwise; or `Packed` ones, of many shapes.
 
         Raises:
             InputError: the pictures have another rank, other channels or another integer type, or a size that the patch
@@ -267,32 +274,17 @@ class ViT(nnx.Module):
 
     def _pool(self, tokens: Float[Array, "batch tokens dim"]) -> Float[Array, "batch *_tokens features"]:
         prefix = num_prefix(self.config)
-        features = {
+        read = {
             "token": lambda: tokens[:, 0],
             "gap": lambda: tokens[:, prefix:].mean(axis=1),
             "token_gap": lambda: jnp.concatenate([tokens[:, 0], tokens[:, prefix:].mean(axis=1)], axis=-1),
-            "map": lambda: self.pool(tokens if self.config.pool_prefix else tokens[:, prefix:]),
+            "map": lambda: self.pool(tokens if self.config.pool_prefix else tokens[:, prefix:])[:, 0],
             "seq": lambda: self.pool(tokens[:, prefix:]),
             "none": lambda: tokens,
         }[self.config.pool]()
-        if self.pool_norm is not None:
-            features = self.pool_norm(features)
+        return self.represent(read)
+
+    def represent(self, read: Float[Array, "batch *_tokens pooled"]) -> Float[Array, "batch *_tokens features"]:
+        """Return what the head reads, from what was read off the tokens."""
+        features = read if self.pool_norm is None else self.pool_norm(read)
         return features if self.pre_logits is None else jnp.tanh(self.pre_logits(features))
-
-
-def _check(config: Model) -> None:
-    if config.position == "sincos2d" and (config.width % 4 or config.width < 8):
-        raise InputError(f"model.position='sincos2d' needs a width divisible by 4 and at least 8, not {config.width}")
-    if config.position == "learned2d" and config.width < 2:
-        raise InputError("model.position='learned2d' needs a width of at least 2, for the two halves")
-    check_rotary(config)
-    if not config.patch_bias and (config.resnet, config.tokenizer) != (None, None):
-        raise InputError("model.patch_bias=False: only patches that are projected linearly can do without a bias")
-    if config.pool != "map" and (config.pool_heads, config.pool_mlp_dim, config.pool_prefix) != (None, None, False):
-        raise InputError("model.pool_heads, pool_mlp_dim and pool_prefix mean nothing without model.pool='map'")
-    if config.pool_heads and config.width % config.pool_heads:
-        raise InputError(f"model.pool_heads={config.pool_heads} does not divide model.width={config.width}")
-    if config.pool in ("token", "token_gap") and not config.class_token:
-        raise InputError(f"model.pool={config.pool!r} reads the class token: model.class_token can't be False")
-    if config.pool == "token_gap" and config.pool_norm == "after":
-        raise InputError("model.pool='token_gap': the norm comes before it, model.pool_norm='before'")

@@ -18,7 +18,9 @@ from vit_jax.data.pipeline import ahead
 from vit_jax.errors import InputError
 from vit_jax.inside.distance import attention_distance
 from vit_jax.models.activations import check_names
+from vit_jax.models.packed import mirror
 from vit_jax.models.position import num_prefix
+from vit_jax.packing import Packed, pictures_of
 from vit_jax.prediction.listing import Asked
 from vit_jax.prediction.reading import Pictures, read_batches
 from vit_jax.prediction.rollout import attention_names, rollout
@@ -76,7 +78,7 @@ class Predictions(NamedTuple):
 
 
 Outputs = dict[str, jax.Array]
-Forward = Callable[[np.ndarray], Outputs]
+Forward = Callable[[np.ndarray, np.ndarray | None], Outputs]  # of `Pictures.images` and `grids`
 
 
 def predictions(
@@ -105,12 +107,12 @@ def run_forward(
     # A power of two, so that few sizes are ever compiled.
     batch = devices * min(batch, 1 << (-(-len(first) // devices) - 1).bit_length())
     batches = read_batches(chain(first, asked), opened.config, batch, threads)
-    started = ahead((pictures, forward(pictures.images)) for pictures in batches)
+    started = ahead((pictures, forward(pictures.images, pictures.grids)) for pictures in batches)
     return (_collect(pictures, outputs, opened.label_names) for pictures, outputs in started)
 
 
 def make_forward(opened: Opened, wanted: Wanted) -> Forward:
-    """Return the function that maps uint8 pictures, equally many for each local device, to what is wanted of them."""
+    """Return the function that maps pictures, equally many for each local device, to what is wanted of them."""
     model = opened.model
     task = build_task(opened.config, model.num_classes)
     attention = attention_names(model) if wanted.attention or wanted.distance else []
@@ -124,12 +126,13 @@ def make_forward(opened: Opened, wanted: Wanted) -> Forward:
     params = jax.device_put(nnx.to_pure_dict(params), NamedSharding(mesh, P()))
 
     @jax.jit
-    def forward(params: dict, images: UInt8[Array, "batch height width channels"]) -> Outputs:
-        model = nnx.merge(graph, params)
+    def forward(params: dict, batch: dict[str, UInt8[Array, "batch ..."]]) -> Outputs:
+        model, images = nnx.merge(graph, params), pictures_of(batch)
         found = model.activations(images, *["logits"] * has_head, *layers, *attention)
-        probabilities = task.probabilities(found["logits"]) if has_head else jnp.zeros((len(images), 0))
+        probabilities = task.probabilities(found["logits"]) if has_head else jnp.zeros((len(batch["image"]), 0))
         if wanted.flip and has_head:
-            probabilities = (probabilities + task.probabilities(model(images[:, :, ::-1]))) / 2
+            mirrored = mirror(images) if isinstance(images, Packed) else images[:, :, ::-1]
+            probabilities = (probabilities + task.probabilities(model(mirrored))) / 2
         best, labels = jax.lax.top_k(probabilities, min(wanted.top, model.num_classes))
         outputs = {"labels": labels, "probabilities": best}
         if layers:
@@ -142,7 +145,11 @@ def make_forward(opened: Opened, wanted: Wanted) -> Forward:
             outputs["distances"] = jnp.stack([attention_distance(each, grid, patch) for each in weights], axis=1)
         return outputs
 
-    return lambda images: forward(params, jax.device_put(images, NamedSharding(mesh, P("data"))))
+    def placed(images: np.ndarray, grids: np.ndarray | None) -> Outputs:
+        batch = {"image": images} if grids is None else {"image": images, "grid": grids}
+        return forward(params, jax.device_put(batch, NamedSharding(mesh, P("data"))))
+
+    return placed
 
 
 def _check_layer(layer: str, model: nnx.Module) -> None:

@@ -7,10 +7,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 
 from vit_jax.config import Config
-from vit_jax.data.decode import BadPictureError, decode_as
+from vit_jax.data.decode import BadPictureError
+from vit_jax.data.rows import decode_row, is_native, picture_shape
 from vit_jax.prediction.listing import Asked
 
 # Batches that are decoded, or waiting to be, beside the one that was asked for.
@@ -23,12 +24,14 @@ class Pictures(NamedTuple):
     Attributes:
         paths: fewer than there are rows in `images` if it is the last batch.
         errors: why each can't be read, or None.
-        images: zeros for what can't be read, and after the last picture.
+        images: as `vit_jax.data.rows` has them; zeros for what can't be read, and after the last picture.
+        grids: rows and columns of patches, of native pictures.
     """
 
     paths: list[str]
     errors: list[str | None]
-    images: UInt8[np.ndarray, "batch height width channels"]
+    images: UInt8[np.ndarray, "batch ..."]
+    grids: Int[np.ndarray, "batch 2"] | None
 
 
 def read_batches(asked: Iterable[Asked], config: Config, batch: int, threads: int) -> Iterator[Pictures]:
@@ -38,8 +41,9 @@ def read_batches(asked: Iterable[Asked], config: Config, batch: int, threads: in
 
     def start() -> None:
         if part := list(itertools.islice(asked, batch)):
-            images = np.zeros((batch, *config.height_width(), config.channels), np.uint8)
-            pictures = Pictures([each.path for each in part], [each.error for each in part], images)
+            images = np.zeros((batch, *picture_shape(config)), np.uint8)
+            grids = np.zeros((batch, 2), np.int32) if is_native(config) else None
+            pictures = Pictures([each.path for each in part], [each.error for each in part], images, grids)
             # Thread by thread, not picture by picture: small ones take no longer than handing them over.
             waiting.append((pictures, [pool.submit(_decode, pictures, i, threads, config) for i in range(threads)]))
 
@@ -59,7 +63,9 @@ def _decode(pictures: Pictures, first: int, step: int, config: Config) -> None:
     for row in range(first, len(pictures.paths), step):
         if pictures.errors[row] is None:
             try:
-                pictures.images[row] = decode_as(config, _bytes_of(pictures.paths[row]))
+                columns = decode_row(config, _bytes_of(pictures.paths[row]), pictures.images[row])
+                if pictures.grids is not None:
+                    pictures.grids[row] = columns["grid"]
             except BadPictureError as error:
                 pictures.errors[row] = error.reason
 

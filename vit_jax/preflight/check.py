@@ -75,7 +75,7 @@ def check(config: Config, workdir: Path, asked: str | None = None) -> None:
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype="bfloat16"))
     experiment = build_experiment(config, mesh, len(label_names), examples)
     batch = batch_shapes(config, mesh, experiment.task)
-    one = {"image": jax.ShapeDtypeStruct((1, *batch["image"].shape[1:]), jnp.uint8)}
+    one = {name: jax.ShapeDtypeStruct((1, *each.shape[1:]), each.dtype) for name, each in batch.items()}
     forward = count_flops(jax.make_jaxpr(experiment.eval_step)(experiment.shapes.params, one))
     traced = experiment.train_step.trace(experiment.shapes, batch, experiment.numbers)
     flops = count_flops(traced.jaxpr)

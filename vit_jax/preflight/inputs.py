@@ -16,6 +16,7 @@ from vit_jax.data.bad import BadPictures
 from vit_jax.data.sources.source import Source
 from vit_jax.evaluators import Evaluators, Subject
 from vit_jax.experiment import Experiment, batch_shapes, build_experiment
+from vit_jax.models.variants import with_model
 from vit_jax.preflight.flops import count_flops
 from vit_jax.preflight.keys import check_keys
 from vit_jax.runs.directory import Facts
@@ -53,7 +54,7 @@ class Inputs(NamedTuple):
     def batches(self, config: Config, first: int) -> Iterator[dict[str, np.ndarray]]:
         """Return the batches of the steps from `first`, in the order of the config's seed."""
         plan, columns = self.experiment.plan, self.experiment.task.columns
-        return data.train_batches(self.source, config, self.rows, first, plan.total, self.bad, columns)
+        return data.train_batches(self.source, with_model(config), self.rows, first, plan.total, self.bad, columns)
 
 
 def open_inputs(config: Config, workdir: Path, say: Callable[[str], None]) -> tuple[Inputs, Weights | None]:
@@ -81,7 +82,7 @@ def open_inputs(config: Config, workdir: Path, say: Callable[[str], None]) -> tu
     size |= {"steps": plan.total, "devices": mesh.size}
     say(f"reading {len(source):,} train pictures")
     bad = BadPictures(len(source), config.data.max_bad)
-    source = data.prepare(source, config, bad, train=True, columns=task.columns)
+    source = data.prepare(source, with_model(config), bad, train=True, columns=task.columns)
     subject = functools.partial(Subject, experiment.graph, task, label_names=label_names, mesh=mesh)
     evaluate, report = Evaluators(subject(config)), FinalReport(config, subject, workdir)
     for name, number in evaluate.pictures.items():

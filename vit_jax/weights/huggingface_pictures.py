@@ -83,6 +83,8 @@ def not_kept(model: Any) -> str | None:
     ours, (height, width) = preprocessing_of(model), model.image_size
     if ours.resize == "pad":
         return "no image processor pads evenly, so it says to stretch pictures"
+    if ours.resize == "native":
+        return "no image processor keeps the shapes of pictures for it, so it says to stretch them"
     if ours.resize == "crop" and height != width:
         return f"no image processor crops to the shape of {height}x{width}, so it says to stretch pictures"
     return None

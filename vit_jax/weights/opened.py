@@ -53,7 +53,7 @@ def open_model(
     checkpoint: str = "newest",
     labels: Path | None = None,
     image_size: int | tuple[int, int] | None = None,
-    resize: Literal["crop", "pad", "stretch"] | None = None,
+    resize: Literal["crop", "pad", "stretch", "native"] | None = None,
     host: bool = False,
     **overrides,
 ) -> Opened:
@@ -80,7 +80,7 @@ def open_model(
     config = Config(batch=64, data=data, **facts)
     if is_run:
         recorded = read_facts(path).config
-        data = dataclasses.replace(recorded.data, resize=data.resize)
+        data = dataclasses.replace(recorded.data, resize=data.resize, packing=None, pictures=None)
         config = dataclasses.replace(recorded, data=data, **facts)
     names, names_from = _names(model, labels, is_run)
     return Opened(model, config, names, names_from, is_run)

@@ -150,7 +150,8 @@ def described(model: Any) -> dict[str, Any]:
             "interpolation": ours.filter,
             # timm would crop what it stretched or padded too.
             "crop_pct": ours.crop_fraction if ours.resize == "crop" else 1.0,
-            "crop_mode": next(mode for mode, resize in RESIZES.items() if resize == ours.resize),
+            # It has none for native aspect ratios.
+            "crop_mode": next((mode for mode, resize in RESIZES.items() if resize == ours.resize), "squash"),
             "mean": per_channel(ours.mean, model.channels),
             "std": per_channel(ours.std, model.channels),
             "num_classes": model.num_classes,
