@@ -10,14 +10,14 @@ from vit_jax.errors import InputError
 HALF = (0.5,)
 
 
-def normalise(images: UInt8[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
+def normalise(images: UInt8[Array, "*batch height width channels"]) -> Float[Array, "*batch height width channels"]:
     """Return uint8 pixels as float32 in [-1, 1]."""
     return images.astype(jnp.float32) * (2 / 255) - 1
 
 
 def standardise(
-    images: Float[Array, "batch height width channels"], config: Model
-) -> Float[Array, "batch height width channels"]:
+    images: Float[Array, "*batch height width channels"], config: Model
+) -> Float[Array, "*batch height width channels"]:
     """Return pictures in [-1, 1] normalised as the model's weights expect: (pixel / 255 - mean) / std.
 
     Raises:

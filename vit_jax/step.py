@@ -101,7 +101,9 @@ def make_train_step(
         moving = tree.select(state.params, trained)
         frozen = tree.select(state.params, tree.flatten(state.params).keys() - trained)
 
-        def loss_of(params: Any, images: jax.Array, targets: jax.Array, key: jax.Array) -> tuple[jax.Array, Metrics]:
+        def loss_of(
+            params: Any, images: jax.Array | Packed, targets: jax.Array, key: jax.Array
+        ) -> tuple[jax.Array, Metrics]:
             outputs = task.forward(nnx.merge(graph, tree.union(params, frozen)), images, key)
             loss = task.loss(outputs, targets).mean()
             return loss, {"loss": loss} | {name: x.mean() for name, x in task.report(outputs, targets).items()}

@@ -63,7 +63,7 @@ def make_rotation(
 def rotation_at(
     config: Model,
     places: Int[Array, "*batch patches 2"],
-    grids: Int[Array, "*#batch #patches 2"],
+    grids: Int[Array, "*_ 2"],
     prefix: int,
     key: Key[Array, ""] | None = None,
 ) -> Rotation:

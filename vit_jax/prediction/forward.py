@@ -25,6 +25,7 @@ from vit_jax.prediction.listing import Asked
 from vit_jax.prediction.reading import Pictures, read_batches
 from vit_jax.prediction.rollout import attention_names, rollout
 from vit_jax.tasks import build_task
+from vit_jax.tasks.task import Batch
 from vit_jax.weights.opened import Opened
 
 
@@ -126,7 +127,7 @@ def make_forward(opened: Opened, wanted: Wanted) -> Forward:
     params = jax.device_put(nnx.to_pure_dict(params), NamedSharding(mesh, P()))
 
     @jax.jit
-    def forward(params: dict, batch: dict[str, UInt8[Array, "batch ..."]]) -> Outputs:
+    def forward(params: dict, batch: Batch) -> Outputs:
         model, images = nnx.merge(graph, params), pictures_of(batch)
         found = model.activations(images, *["logits"] * has_head, *layers, *attention)
         probabilities = task.probabilities(found["logits"]) if has_head else jnp.zeros((len(batch["image"]), 0))

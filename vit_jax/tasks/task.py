@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Shaped
 
 from vit_jax.config import Config
 from vit_jax.losses import LOSSES, Smoothing
+from vit_jax.packing import Packed
 
 Batch = dict[str, jax.Array]
 Outputs = Float[Array, "batch outputs"]
@@ -52,7 +53,7 @@ class Task(abc.ABC):
     def report(self, outputs: Outputs, targets: Targets) -> dict[str, Shaped[Array, " batch"]]:
         """Return a training step's metrics besides the loss: {metric: one number per picture}."""
 
-    def forward(self, model: Any, images: jax.Array, key: jax.Array | None) -> Outputs:
+    def forward(self, model: Any, images: jax.Array | Packed, key: jax.Array | None) -> Outputs:
         """Return the model's outputs; with a key, dropout and stochastic depth are active."""
         return model(images, key=key)
 
