@@ -8,6 +8,7 @@
     python scripts/benchmark.py loop      the training loop compared with its bare step
     python scripts/benchmark.py data      pictures per second from each source of pictures
     python scripts/benchmark.py fewshot   the heads of few-shot evaluation, beside scikit-learn
+    python scripts/benchmark.py packing   pictures of many shapes, beside padding to the largest
     python scripts/benchmark.py predict   predict compared with its forward pass     [--peer=PYTHON]
 
 Each has its own --help. Contenders take turns within one run, and figures are medians: compare within a run, never
@@ -16,7 +17,7 @@ between two.
 
 import sys
 
-from bench import attention, compile, data, fewshot, loop, model, predict, roofline
+from bench import attention, compile, data, fewshot, loop, model, packing, predict, roofline
 
 from vit_jax.errors import InputError, nearest, run_command
 from vit_jax.runtime import keep_memory
@@ -30,6 +31,7 @@ BENCHMARKS = {
     "loop": loop.main,
     "data": data.main,
     "fewshot": fewshot.main,
+    "packing": packing.main,
     "predict": predict.main,
 }
 

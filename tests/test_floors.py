@@ -14,7 +14,7 @@ PACKAGE = ROOT / "vit_jax"
 FLOORS = [
     ("errors",),
     ("config", "labels", "losses", "tree"),
-    ("cache", "pixels"),
+    ("cache", "packing", "pixels"),
     ("cluster", "data", "models", "optim", "runtime"),
     ("tasks",),
     ("inside", "step"),

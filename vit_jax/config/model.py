@@ -57,7 +57,7 @@ class Model(Section):
         rope_shift, rope_jitter, rope_rescale: in training, once a step, coordinates are shifted by up to so much, and
             multiplied by up to so much or its inverse: each axis by itself, and both alike.
         resample: how positions are resized for other image sizes: "bilinear" aligns corners as the original ViT
-            does, "bicubic" antialiases as timm does, "bicubic_sharp" is Transformers'.
+            does, "bicubic" antialiases as timm does, "bicubic_sharp" is Transformers', "triangle" SigLIP 2's.
         gelu: the tanh approximation, as in JAX code bases, the exact function, as in PyTorch, or the "quick" x
             sigmoid(1.702 x) of CLIP (Hendrycks and Gimpel, 2016; Radford et al., 2021).
         swiglu: in the blocks, the MLP's hidden layer is SiLU(gate) times a linear layer, both `mlp_dim` wide, in place
@@ -125,7 +125,7 @@ class Model(Section):
     rope_shift: NonNegative = 0.0
     rope_jitter: Factor = 1.0
     rope_rescale: Factor = 1.0
-    resample: Literal["bilinear", "bicubic", "bicubic_sharp"] = "bilinear"
+    resample: Literal["bilinear", "bicubic", "bicubic_sharp", "triangle"] = "bilinear"
     gelu: Literal["tanh", "exact", "quick"] = "tanh"
     swiglu: bool = False
     mlp_norm: bool = False

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-Method = Literal["bilinear", "bicubic", "bicubic_sharp"]
+Method = Literal["bilinear", "bicubic", "bicubic_sharp", "triangle"]
 Numbers = Float[Array, "..."] | Float[np.ndarray, "..."]
 
 
@@ -20,7 +20,8 @@ def resize_grid(
 
     "bilinear" keeps the corners where they are, as the original ViT does (`scipy.ndimage.zoom` of order 1). "bicubic"
     is Keys' kernel with a = -1/2 between pixels' centres, widened when shrinking (antialiasing), as timm does by
-    PyTorch's interpolation. "bicubic_sharp" has a = -3/4 and is never widened, as Transformers does.
+    PyTorch's interpolation. "bicubic_sharp" has a = -3/4 and is never widened, as Transformers does. "triangle" is the
+    linear kernel between pixels' centres, widened when shrinking, as SigLIP 2 has it for pictures of any shape.
     """
     grid, (rows, columns) = jnp.asarray(grid), new
     if grid.shape[:2] == (rows, columns):
@@ -45,7 +46,8 @@ def resize_patch(
     if kernel.shape[0] == new_patch:
         return kernel
     # B acts on rows and columns alike and so does its pseudo-inverse, which makes it two small products.
-    inverse = jnp.asarray(np.linalg.pinv(_triangle(kernel.shape[0], new_patch).T), kernel.dtype)
+    bilinear = interpolation(np.arange(new_patch), new_patch, kernel.shape[0], "triangle")
+    inverse = jnp.asarray(np.linalg.pinv(bilinear.T), kernel.dtype)
     return jnp.einsum("ip,jq,pqcd->ijcd", inverse, inverse, kernel, precision="highest")
 
 
@@ -68,8 +70,9 @@ def interpolation(
         at = index * ((old - 1) / xp.maximum(new - 1, 1))
         return xp.maximum(0, 1 - xp.abs(at[..., None] - points))
     at = ((index + 0.5) * old / new - 0.5)[..., None]
-    if method == "bicubic":
-        weights = _cubic(xp, xp.abs(at - points) / xp.maximum(old / xp.asarray(new), 1)[..., None], -0.5)
+    if method in ("bicubic", "triangle"):
+        x = xp.abs(at - points) / xp.maximum(old / xp.asarray(new), 1)[..., None]
+        weights = _cubic(xp, x, -0.5) if method == "bicubic" else xp.maximum(0, 1 - x)
         return weights / weights.sum(-1, keepdims=True)
     # Beyond the border, the last point is repeated.
     around = xp.floor(at) + np.arange(-1, 3)
@@ -81,10 +84,3 @@ def _cubic(xp: types.ModuleType, x: Numbers, a: float) -> Numbers:
     """Return Keys' cubic kernel of a distance that is not negative."""
     near, far = ((a + 2) * x - (a + 3)) * x**2 + 1, a * (((x - 5) * x + 8) * x - 4)
     return xp.where(x <= 1, near, xp.where(x < 2, far, 0.0))
-
-
-def _triangle(old: int, new: int) -> Float[np.ndarray, "new old"]:
-    """Return the matrix of linear interpolation between the centres of pixels, widened when shrinking."""
-    at = (np.arange(new) + 0.5) * old / new - 0.5
-    weights = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(old)) * min(1, new / old))
-    return weights / weights.sum(axis=1, keepdims=True)
