@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-Method = Literal["bilinear", "bicubic", "bicubic_sharp"]
+Method = Literal["bilinear", "bilinear_sharp", "bicubic", "bicubic_sharp", "geometric"]
 
 
 def resize_grid(
@@ -19,14 +19,21 @@ def resize_grid(
 
     "bilinear" keeps the corners where they are, as the original ViT does (`scipy.ndimage.zoom` of order 1). "bicubic"
     is Keys' kernel with a = -1/2 between pixels' centres, widened when shrinking (antialiasing), as timm does by
-    PyTorch's interpolation. "bicubic_sharp" has a = -3/4 and is never widened, as Transformers does.
+    PyTorch's interpolation. "bicubic_sharp" has a = -3/4 and is never widened, as Transformers does; nor is
+    "bilinear_sharp", linear between pixels' centres, as its BEiT does. "geometric" is BEiT's own for tables of offsets:
+    linear between offsets that lie ever farther apart (Bao et al., 2022).
     """
     grid, (rows, columns) = jnp.asarray(grid), new
     if grid.shape[:2] == (rows, columns):
         return grid
     if method == "bicubic":
         return jax.image.resize(grid, (rows, columns, grid.shape[2]), "bicubic", antialias=True)
-    matrix = _corners_aligned if method == "bilinear" else _sharp
+    matrix = {
+        "bilinear": _corners_aligned,
+        "bilinear_sharp": lambda old, new: _triangle(old, new, widened=False),
+        "bicubic_sharp": _sharp,
+        "geometric": _geometric,
+    }[method]
     to_rows, to_columns = (jnp.asarray(matrix(*sides), grid.dtype) for sides in zip(grid.shape[:2], new, strict=True))
     # In full float32 everywhere: accelerators would otherwise multiply float32 matrices with fewer bits.
     return jnp.einsum("ir,jc,rcd->ijd", to_rows, to_columns, grid, precision="highest")
@@ -66,8 +73,23 @@ def _sharp(old: int, new: int) -> Float[np.ndarray, "new old"]:
     return weights
 
 
-def _triangle(old: int, new: int) -> Float[np.ndarray, "new old"]:
-    """Return the matrix of linear interpolation between the centres of pixels, widened when shrinking."""
+def _geometric(old: int, new: int) -> Float[np.ndarray, "new old"]:
+    """Return the matrix of linear interpolation between offsets, zero in the middle, whose distances grow by a factor.
+
+    The factor, from 1.01 to 1.5, is the one by which the outermost comes to lie nearest to the new outermost one.
+    """
+    low, high = 1.01, 1.5
+    while high - low > 1e-6:
+        factor = (low + high) / 2
+        far = (factor ** (old // 2) - 1) / (factor - 1) > new // 2
+        low, high = (low, factor) if far else (factor, high)
+    places = np.cumsum(factor ** np.arange(old // 2))
+    places = np.concatenate([-places[::-1], [0], places])
+    return np.stack([np.interp(np.arange(new) - new // 2, places, one) for one in np.eye(old)], axis=1)
+
+
+def _triangle(old: int, new: int, *, widened: bool = True) -> Float[np.ndarray, "new old"]:
+    """Return the matrix of linear interpolation between the centres of pixels; widened: when shrinking."""
     at = (np.arange(new) + 0.5) * old / new - 0.5
-    weights = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(old)) * min(1, new / old))
+    weights = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(old)) * (min(1, new / old) if widened else 1))
     return weights / weights.sum(axis=1, keepdims=True)
