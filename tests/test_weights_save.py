@@ -39,6 +39,10 @@ def test_a_file_is_written_as_it_was(case, tmp_path):
 
 ENDINGS = {"google": ".npz", "timm": ".safetensors", "huggingface": "", "big_vision": ".npz"}
 
+BEIT = {
+    **{"position": "relative", "position_at": "blocks", "relative_prefix": True, "key_bias": False},
+    **{"pool": "gap", "pool_norm": "after", "class_token": True},
+}
 # Options, the formats that hold such a model as it is, and those that hold the same function in other parameters.
 MODELS = {
     "plain": ({}, {"google", "timm", "huggingface"}, {"big_vision"}),
@@ -67,6 +71,9 @@ MODELS = {
     "no position": ({"position": "none"}, {"google", "timm"}, {"huggingface", "big_vision"}),
     "learned 2-D": ({"position": "learned2d"}, set(), {"google", "timm", "huggingface", "big_vision"}),
     "relative": ({"position": "relative"}, set(), set()),
+    "BEiT": (BEIT | {"layer_scale": 0.1, "gelu": "exact"}, {"timm", "huggingface"}, set()),
+    "BEiT, not square": (BEIT | {"position_at": "blocks_shared", "image_size": (48, 80)}, {"timm"}, set()),
+    "BEiT, keys with bias": (BEIT | {"key_bias": True}, set(), set()),
     "in every block": ({"position_at": "blocks"}, set(), set()),
     "hybrid": ({"resnet": (1, 3), "resnet_width": 32, "name": "custom/8"}, {"google"}, set()),
     "timm's hybrid": (
@@ -87,6 +94,8 @@ REFUSED = {
     ("norm after pooling", "huggingface"): r"a norm after pooling",
     ("unread class token", "huggingface"): r"a class token that the head doesn't read",
     ("relative", "timm"): r"the position embedding \(position='relative'\)",
+    ("BEiT, not square", "huggingface"): r"a BEiT for pictures of 48x80: Transformers mixes up rows and columns",
+    ("BEiT, keys with bias", "timm"): r"biases of keys \(key_bias=True\)",
     ("in every block", "timm"): r"positions added in the blocks \(position_at='blocks'\)",
     ("hybrid", "timm"): r"the ResNet's epsilons and padding .*load the weights with resnet_style='timm'",
     ("timm's hybrid", "google"): r"the ResNet's epsilons and padding .*load the weights with resnet_style='google'",

@@ -31,8 +31,8 @@ from vit_jax.weights.timm_config import architecture_of
 
 # Written by tests/data/make_today.py.
 TODAY = DATA / "today"
-EXPECTED = np.load(TODAY / "expected.npz")
-CASES = sorted({tuple(name.split("/")[:2]) for name in EXPECTED.files if not name.startswith("images/")})
+EXPECTED = {name: array for path in TODAY.glob("expected*.npz") for name, array in np.load(path).items()}
+CASES = sorted({tuple(name.split("/")[:2]) for name in EXPECTED if not name.startswith("images/")})
 FOLDERS = sorted({folder for folder, _ in CASES})
 # Of timm's architectures: its number of parameters, and the model that its arrays and names are read as.
 COUNTS = json.loads((DATA.parent / "today_counts.json").read_text())
@@ -49,6 +49,8 @@ def test_tokens_and_outputs_are_the_owners(folder, size):
     height, width = map(int, size.split("x"))
     antialiased = folder.startswith("timm_") or folder == "hf_dinov2_reg"
     resample = "bicubic" if antialiased else "bicubic_sharp"
+    if "beit" in folder:
+        resample = "geometric" if antialiased else "bilinear_sharp"
     model = vit_jax.load(TODAY / folder, image_size=(height, width), resample=resample)
     images = EXPECTED[f"images/{size}"]
     outputs = "pooled" if model.head is None else "logits"
@@ -68,7 +70,9 @@ def test_a_folder_is_written_as_it_was(folder, tmp_path):
     same_model(vit_jax.load(tmp_path / "x"), model)
 
 
-@pytest.mark.parametrize("folder", ["timm_dinov3", "timm_eva02_norm", "timm_clip", "timm_perception"])
+@pytest.mark.parametrize(
+    "folder", ["timm_dinov3", "timm_eva02_norm", "timm_clip", "timm_perception", "timm_beit_shared"]
+)
 def test_a_lone_file_is_read_as_it_was_written(folder, tmp_path):
     model = vit_jax.load(TODAY / folder)
     vit_jax.save(model, tmp_path / "x.safetensors")
@@ -144,6 +148,23 @@ def test_of_a_whole_clip_the_image_tower_is_read(tmp_path):
             {"model_args": {"rope_grid_indexing": "xy"}},
             "indexing='xy' isn't known here",
         ),
+        ("timm_beit", lambda a: {**a, "pos_embed": np.ones((1, 17, 16))}, {}, "of a BEiT only relative positions"),
+        ("timm_beit", lambda a: a, {"model_args": {"use_abs_pos_emb": True}}, "use_abs_pos_emb=True isn't known here"),
+        ("timm_beit", lambda a: a, {"model_args": {"use_rel_pos_bias": False}}, "use_shared_rel_pos_bias=False isn't"),
+        ("timm_beit", lambda a: a, {"architecture": "beit3_base_patch16_224"}, "no such model here; of timm's"),
+        (
+            "hf_beit",
+            lambda a: {**a, "lm_head.weight": np.ones(3)},
+            {},
+            "holds a BeitForMaskedImageModeling, whose head",
+        ),
+        ("hf_beit", lambda a: a, {"image_size": [48, 80]}, "Transformers mixes up rows and columns"),
+        (
+            "hf_beit",
+            lambda a: {**a, "beit.embeddings.position_embeddings": np.ones((1, 17, 16))},
+            {},
+            "of BEiT only relative positions are known",
+        ),
         ("timm_dinov3", lambda a: {**a, "gate": np.ones(3, np.float32)}, {}, r"unexpected \(1\): gate"),
         (
             "timm_dinov3",
@@ -200,6 +221,7 @@ def test_models_have_as_many_parameters_as_timms(architecture):
 def test_published_weights_are_listed():
     assert TIMM.keys() <= COUNTS.keys()
     assert "hf://timm/vit_small_patch16_dinov3.lvd1689m" in vit_jax.list_models("DINOv3")
+    assert "hf://timm/beitv2_base_patch16_224.in1k_ft_in1k" in vit_jax.list_models("beit")
     assert vit_jax.list_models("b/16") == ["B/16", "R50+B/16"]
     assert not vit_jax.list_models("vgg")
 
@@ -274,6 +296,9 @@ def test_kept_patches_keep_their_rotation():
         assert relative(shuffled[i, prefix:], tokens[i, prefix:][order]) < 1e-5
 
 
+BIASED = dict(position="relative", relative_prefix=True)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -283,6 +308,10 @@ def test_kept_patches_keep_their_rotation():
         ({"rope": 100.0, "rope_grid": (4, 4)}, "model.rope_grid: means nothing with model.rope_unit='picture'"),
         ({"rope": 100.0, "rope_jitter": 0.5}, "model.rope_jitter=0.5: must be"),
         ({"patch_bias": False, "resnet": (), "resnet_width": 64}, "model.patch_bias=False: only patches that are"),
+        ({"relative_prefix": True}, "model.relative_prefix: means nothing with model.position='learned'"),
+        (BIASED | {"attention_pattern": "axial"}, "isn't built for model.attention_pattern='axial', only for 'full'"),
+        (BIASED | {"pool": "gap"}, "model.relative_prefix: there is neither a class token nor a register"),
+        ({"resample": "geometric"}, "model.resample='geometric': resizes offsets, not model.position='learned'"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(options, message):

@@ -1,7 +1,8 @@
 """Write small models of today's families as timm and Transformers save them, with what they return.
 
 It needs an environment of its own with torch, timm (1.0.31) and transformers (5.24):
-`python tests/data/make_today.py tests/data/weights/today`.
+`python tests/data/make_today.py tests/data/weights/today beit` writes those with "beit" in their names, and what they
+return in `expected_beit.npz`; without a word all, in `expected.npz`.
 """
 
 import functools
@@ -18,6 +19,12 @@ SIZES = dict(embed_dim=16, depth=2, num_heads=2)
 TIMM = {
     "timm_dinov3": ("vit_small_patch16_dinov3", dict(img_size=64)),
     "timm_dinov3_plus": ("vit_small_plus_patch16_dinov3_qkvb", dict(img_size=64, num_classes=5, global_pool="token")),
+    "timm_beit": ("beit_base_patch16_224", dict(img_size=64, num_classes=5)),
+    "timm_beit_shared": (
+        "beitv2_base_patch16_224",
+        dict(img_size=64, num_classes=5, use_rel_pos_bias=False, use_shared_rel_pos_bias=True, init_values=None)
+        | dict(global_pool="token", swiglu_mlp=True, scale_mlp=True),
+    ),
     "timm_eva": ("eva_giant_patch14_224", dict(img_size=56, num_classes=5, mlp_ratio=2)),
     "timm_eva02": ("eva02_tiny_patch14_224", dict(img_size=56)),
     "timm_eva02_norm": ("eva02_base_patch14_224", dict(img_size=56, num_classes=5)),
@@ -50,6 +57,17 @@ TRANSFORMERS = {
         dict(patch_size=16, intermediate_size=24, num_register_tokens=4, image_size=64, use_gated_mlp=True)
         | dict(hidden_act="silu")
         | dict(query_bias=False, value_bias=False, rope_theta=50.0, pos_embed_rescale=None),
+    ),
+    "hf_beit": (
+        transformers.BeitForImageClassification,
+        transformers.BeitConfig,
+        dict(patch_size=16, image_size=64, intermediate_size=32, use_relative_position_bias=True, num_labels=3),
+    ),
+    "hf_beit_shared": (
+        transformers.BeitModel,
+        transformers.BeitConfig,
+        dict(patch_size=16, image_size=64, intermediate_size=32, use_shared_relative_position_bias=True)
+        | dict(use_mean_pooling=False, layer_scale_init_value=0.0),
     ),
     "hf_dinov2": (transformers.Dinov2Model, transformers.Dinov2Config, dict(patch_size=14, image_size=56)),
     "hf_dinov2_giant": (
@@ -97,7 +115,12 @@ def pictures(*size):
     return images.half().float()
 
 
-def main(folder):
+def chosen(models, word):
+    """Return those with a word in their names."""
+    return [(name, model) for name, model in models.items() if word in name]
+
+
+def main(folder, word=""):
     folder.mkdir(exist_ok=True)
     expected = {}
 
@@ -106,7 +129,7 @@ def main(folder):
         for what, array in outputs.items():
             expected[f"{name}/{size}/{what}"] = array.numpy()
 
-    for name, (architecture, own) in TIMM.items():
+    for name, (architecture, own) in chosen(TIMM, word):
         model = draw(timm.create_model(architecture, **{"num_classes": 0} | SIZES | own))
         timm.models.save_for_hf(model, folder / name, safe_serialization=True, model_args=SIZES | own)
         patch = model.patch_embed.patch_size[0]
@@ -116,7 +139,7 @@ def main(folder):
             with torch.no_grad():
                 tokens = model.forward_features(images)
                 note(name, "x".join(map(str, size)), images, tokens=tokens, outputs=model.forward_head(tokens))
-    for name, (make, configure, own) in TRANSFORMERS.items():
+    for name, (make, configure, own) in chosen(TRANSFORMERS, word):
         model = draw(make(configure(**HF | own)))
         for key, parameter in model.named_parameters():
             if key.endswith("mask_token"):
@@ -131,9 +154,13 @@ def main(folder):
                 outputs = found.last_hidden_state[:, 0] if found.pooler_output is None else found.pooler_output
                 outputs = model(images).logits if hasattr(model, "classifier") else outputs
             note(name, "x".join(map(str, size)), images, tokens=found.last_hidden_state, outputs=outputs)
-    np.savez_compressed(folder / "expected.npz", **{name: array.astype(np.float32) for name, array in expected.items()})
+    if word:
+        # The pictures are those of the others.
+        expected = {name: array for name, array in expected.items() if not name.startswith("images/")}
+    path = folder / (f"expected_{word}.npz" if word else "expected.npz")
+    np.savez_compressed(path, **{name: array.astype(np.float32) for name, array in expected.items()})
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(pathlib.Path(sys.argv[1]))
+    main(pathlib.Path(sys.argv[1]), *sys.argv[2:])

@@ -48,6 +48,8 @@ class Model(Section):
         position_at: where positions are added: once before the blocks ("stem"), or before every block, separate
             for each ("blocks") or shared. A relative bias acts in every block, and is shared unless this is "blocks".
         prefix_position: whether class and register tokens have their own learned positions.
+        relative_prefix: whether a relative bias has, for each head, learned numbers of its own for class and register
+            tokens: from them to patches, from patches to them, and among them (Bao et al., 2022); else zeros.
         rope: base of the frequencies of rotary positions, by which queries and keys of patches are turned according to
             row and column (Fang et al., 2023; Siméoni et al., 2025); None: none. They act beside `position`.
         rope_unit: coordinates go from -1 to 1 over a "picture" of any size and are multiplied by 2 pi (DINOv3; base
@@ -57,7 +59,9 @@ class Model(Section):
         rope_shift, rope_jitter, rope_rescale: in training, once a step, coordinates are shifted by up to so much, and
             multiplied by up to so much or its inverse: each axis by itself, and both alike.
         resample: how positions are resized for other image sizes: "bilinear" aligns corners as the original ViT
-            does, "bicubic" antialiases as timm does, "bicubic_sharp" is Transformers', "triangle" SigLIP 2's.
+            does, "bicubic" antialiases as timm does, "bicubic_sharp" is Transformers', "bilinear_smooth" SigLIP 2's
+            for pictures of any shape. For a relative bias "geometric" is BEiT's own and timm's (Bao et al., 2022), and
+            "bilinear_sharp" is Transformers'.
         gelu: the tanh approximation, as in JAX code bases, the exact function, as in PyTorch, or the "quick" x
             sigmoid(1.702 x) of CLIP (Hendrycks and Gimpel, 2016; Radford et al., 2021).
         swiglu: in the blocks, the MLP's hidden layer is SiLU(gate) times a linear layer, both `mlp_dim` wide, in place
@@ -118,6 +122,7 @@ class Model(Section):
     position: Literal["learned", "learned2d", "relative", "sincos2d", "none"] = "learned"
     position_at: Literal["stem", "blocks", "blocks_shared"] = "stem"
     prefix_position: bool = True
+    relative_prefix: bool = False
     rope: Positive | None = None
     rope_unit: Literal["picture", "patch"] = "picture"
     rope_grid: tuple[Count, Count] | None = None
@@ -125,7 +130,9 @@ class Model(Section):
     rope_shift: NonNegative = 0.0
     rope_jitter: Factor = 1.0
     rope_rescale: Factor = 1.0
-    resample: Literal["bilinear", "bicubic", "bicubic_sharp", "triangle"] = "bilinear"
+    resample: Literal["bilinear", "bilinear_sharp", "bilinear_smooth", "bicubic", "bicubic_sharp", "geometric"] = (
+        "bilinear"
+    )
     gelu: Literal["tanh", "exact", "quick"] = "tanh"
     swiglu: bool = False
     mlp_norm: bool = False

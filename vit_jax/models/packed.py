@@ -21,6 +21,7 @@ PACKED = {
     "tokenizer": (None,),
     "position": ("learned", "learned2d", "sincos2d", "none"),
     "position_at": ("stem",),
+    "resample": ("bilinear", "bilinear_smooth", "bilinear_sharp", "bicubic", "bicubic_sharp"),
     "attention_pattern": ("full",),
     "pool": ("token", "gap", "token_gap", "map"),
     "drop_path_subset": (False,),

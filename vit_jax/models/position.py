@@ -11,6 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from vit_jax.config import Model
+from vit_jax.errors import InputError
 from vit_jax.models.resize import Method, interpolation, resize_grid
 
 Grid = tuple[int, int]
@@ -18,7 +19,22 @@ Places = Int[Array, "batch patches 2"]  # rows and columns
 
 
 def make_position(config: Model, grid: Grid, *, rngs: nnx.Rngs) -> nnx.Module | None:
-    """Return the position embedding of a resolved config for a (rows, columns) grid of patches."""
+    """Return the position embedding of a resolved config for a (rows, columns) grid of patches.
+
+    Raises:
+        InputError: an option means nothing for it, or isn't built for it.
+    """
+    if config.relative_prefix and config.position != "relative":
+        raise InputError(f"model.relative_prefix: means nothing with model.position={config.position!r}")
+    if config.relative_prefix and config.attention_pattern != "full":
+        raise InputError(
+            f"model.relative_prefix: isn't built for model.attention_pattern={config.attention_pattern!r}, "
+            "only for 'full'"
+        )
+    if config.relative_prefix and not num_prefix(config):
+        raise InputError("model.relative_prefix: there is neither a class token nor a register")
+    if config.resample == "geometric" and config.position in ("learned", "learned2d"):
+        raise InputError(f"model.resample='geometric': resizes offsets, not model.position={config.position!r}")
     return {
         "learned": lambda: LearnedPosition(config, grid, rngs=rngs),
         "learned2d": lambda: LearnedPosition2d(config, grid, rngs=rngs),
@@ -109,13 +125,16 @@ class LearnedPosition2d(nnx.Module):
 
 
 class RelativePosition(nnx.Module):
-    """A learned attention bias by offset in rows and columns, for each head; zero to and from prefix tokens.
+    """A learned attention bias by offset in rows and columns, for each head; to and from prefix tokens zero or learned.
 
-    The table (2 rows - 1, 2 columns - 1, heads) holds offset (0, 0) at its centre, as in Swin (Liu et al., 2021).
+    The table (2 rows - 1, 2 columns - 1, heads) holds offset (0, 0) at its centre, as in Swin (Liu et al., 2021). That
+    of the prefix (3, heads) holds the bias of prefix tokens to patches, of patches to prefix tokens, and of prefix
+    tokens to each other, as in BEiT (Bao et al., 2022).
     """
 
     def __init__(self, config: Model, grid: Grid, *, rngs: nnx.Rngs):
         self.bias = _normal((*_layers(config), 2 * grid[0] - 1, 2 * grid[1] - 1, config.num_heads), rngs)
+        self.prefix = _normal((*_layers(config), 3, config.num_heads), rngs) if config.relative_prefix else None
         self.method, self.num_prefix = config.resample, num_prefix(config)
 
     def table(self, grid: Grid) -> Float[Array, "*layers row_offsets column_offsets heads"]:
@@ -128,7 +147,13 @@ class RelativePosition(nnx.Module):
         rows = row[:, None] - row[None, :] + grid[0] - 1
         columns = column[:, None] - column[None, :] + grid[1] - 1
         bias = jnp.moveaxis(table[..., rows, columns, :], -1, -3)
-        return jnp.pad(bias, ((0, 0),) * (bias.ndim - 2) + ((self.num_prefix, 0),) * 2)
+        bias = jnp.pad(bias, ((0, 0),) * (bias.ndim - 2) + ((self.num_prefix, 0),) * 2)
+        if self.prefix is None:
+            return bias
+        outward, inward, among = jnp.moveaxis(self.prefix[...], -2, 0)[..., None, None]
+        is_prefix = jnp.arange(bias.shape[-1]) < self.num_prefix
+        bias = jnp.where(is_prefix[:, None], jnp.where(is_prefix, among, outward), bias)
+        return jnp.where(~is_prefix[:, None] & is_prefix, inward, bias)
 
     def resize(self, grid: Grid) -> None:
         """Make this the bias of another grid."""

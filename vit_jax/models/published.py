@@ -1,13 +1,20 @@
 """Published weights that load by name, as timm has them on the Hub: `hf://timm/ARCHITECTURE.TAG`.
 
-MAE (He et al., 2022), DeiT III (Touvron et al., 2022), CLIP (Radford et al., 2021) and its open successors, EVA (Fang
-et al., 2023), EVA-02 (Fang et al., 2023), SigLIP and SigLIP 2 (Zhai et al., 2023; Tschannen et al., 2025), DINOv2
-(Oquab et al., 2024), DINOv3 (Siméoni et al., 2025) and Perception Encoder (Bolya et al., 2025). Some ask for their
-terms to be accepted first.
+MAE (He et al., 2022), BEiT (Bao et al., 2022), BEiT v2 (Peng et al., 2022), DeiT III (Touvron et al., 2022), CLIP
+(Radford et al., 2021) and its open successors, EVA (Fang et al., 2023), EVA-02 (Fang et al., 2023), SigLIP and SigLIP 2
+(Zhai et al., 2023; Tschannen et al., 2025), DINOv2 (Oquab et al., 2024), DINOv3 (Siméoni et al., 2025) and Perception
+Encoder (Bolya et al., 2025). Some ask for their terms to be accepted first.
 """
 
 # Tags by architecture, as of timm 1.0.31.
 TIMM = {
+    "beit_base_patch16_224": "in22k_ft_in22k in22k_ft_in22k_in1k",
+    "beit_base_patch16_384": "in22k_ft_in22k_in1k",
+    "beit_large_patch16_224": "in22k_ft_in22k in22k_ft_in22k_in1k",
+    "beit_large_patch16_384": "in22k_ft_in22k_in1k",
+    "beit_large_patch16_512": "in22k_ft_in22k_in1k",
+    "beitv2_base_patch16_224": "in1k_ft_in1k in1k_ft_in22k in1k_ft_in22k_in1k",
+    "beitv2_large_patch16_224": "in1k_ft_in1k in1k_ft_in22k in1k_ft_in22k_in1k",
     "deit3_base_patch16_224": "fb_in1k fb_in22k_ft_in1k",
     "deit3_base_patch16_384": "fb_in1k fb_in22k_ft_in1k",
     "deit3_huge_patch14_224": "fb_in1k fb_in22k_ft_in1k",

@@ -5,7 +5,7 @@ import os
 import pathlib
 import warnings
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,6 +17,7 @@ from vit_jax.config import PRETRAINING, MeshShape, Model, Preprocessing, from_di
 from vit_jax.errors import InputError, nearest
 from vit_jax.labels import imagenet_names
 from vit_jax.models import Backbone, Swin, abstract_model, init_params
+from vit_jax.models.resize import Method
 from vit_jax.models.variants import Size, kind_of, name_of, resolve
 from vit_jax.weights.fetch import fetch
 from vit_jax.weights.folder import read_folder
@@ -31,8 +32,8 @@ __all__ = ["configured", "load", "save"]
 # Transformers' classifier leaves out, what stands for hidden patches in pre-training, and all but the image tower of a
 # CLIP or SigLIP.
 NO_WEIGHTS = (
-    r"(opt|chrono|extra)/.*|(vit\.)?pooler\..*|(.*\.)?mask_token|text_model\..*|(text|visual)_projection\.weight"
-    r"|logit_(scale|bias)|.*\.position_ids"
+    r"(opt|chrono|extra)/.*|(vit\.)?pooler\.dense\..*|(.*\.)?mask_token|text_model\..*|(text|visual)_projection\.weight"
+    r"|logit_(scale|bias)|.*\.(position_ids|relative_position_index)"
 )
 HEAD = r"(params/)?(resnet/)?head/.*|head\.(fc\.)?(weight|bias)|classifier\..*"
 # What a model's name says.
@@ -48,7 +49,7 @@ def load(
     num_classes: int | None = None,
     image_size: int | tuple[int, int] | None = None,
     patch: int | None = None,
-    resample: Literal["bilinear", "bicubic", "bicubic_sharp"] = "bilinear",
+    resample: Method = "bilinear",
     grid: tuple[int, int] | None = None,
     strict: bool = True,
     checkpoint: str = "newest",

@@ -19,7 +19,7 @@ from vit_jax.weights import huggingface_pictures, huggingface_vit, swin
 from vit_jax.weights.described import names_of, write_folder
 from vit_jax.weights.huggingface_families import FAMILIES, LAST, family_for, family_of, supported
 from vit_jax.weights.rules import Rule
-from vit_jax.weights.supported import count, grid_of
+from vit_jax.weights.supported import count, grid_of, grid_of_offsets
 
 SUPPORTED, SUPPORTED_SWIN = supported, swin.SUPPORTED_HUGGINGFACE
 GELUS = {
@@ -87,12 +87,24 @@ def _vit_facts(
     else:
         config = dataclasses.replace(config, gelu=_gelu(notes, family.defaults["hidden_act"]))
     size = notes.get("image_size")
-    if size is None:
+    if kind == "beit" and size is None:
+        size = [patch * side for side in grid_of_offsets(len(huggingface_vit.beit_table(prefix, arrays)) - 3, grid)]
+    elif size is None:
         table = arrays.get(prefix + family.position)
         patches = 14 * 14 if table is None else table.shape[-2] - bool(config.pool in ("token", "token_gap"))
         size = [patch * side for side in grid_of(patches, grid)]
+    if kind == "beit":
+        _check_square(size)
     num_classes = None if head is None else head.shape[0]
     return {"config": config, "num_classes": num_classes, "channels": channels}, size
+
+
+def _check_square(size: int | list[int] | tuple[int, int]) -> None:
+    if not isinstance(size, int) and size[0] != size[1]:
+        raise InputError(
+            f"a BEiT for pictures of {size[0]}x{size[1]}: Transformers mixes up rows and columns of its relative "
+            "positions where they aren't square; timm's files have them right"
+        )
 
 
 def rules(config: Model, arrays: dict[str, np.ndarray] | None = None) -> list[Rule]:
@@ -128,6 +140,8 @@ def write(path: pathlib.Path, arrays: dict[str, np.ndarray], model) -> None:
 def _vit(model: ViT, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     """Return what the config says of a ViT, and change the arrays that only Transformers has so."""
     kind, config = family_for(model.config), model.config
+    if kind == "beit":
+        _check_square(model.image_size)
     family, described = FAMILIES[kind], huggingface_vit.described(config, kind, model.head is not None)
     if model.head is None:
         for name in list(arrays):

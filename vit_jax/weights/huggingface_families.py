@@ -23,6 +23,7 @@ class Family(NamedTuple):
         supported: what it can hold beside a plain ViT.
         patches, cls, position, layer, attention, out, norms, mlp, last: its names; those of a layer come after `layer`,
             and `mlp` is that of a gate, where there can be one, of the first and of the last linear layer.
+        scale: its name of the first and second LayerScale.
         pool: the name of the pooling by attention, or None.
         mask_token: shape of the token that stands for hidden patches in pre-training, which isn't kept, or None.
     """
@@ -42,6 +43,7 @@ class Family(NamedTuple):
     norms: tuple[str, str] = ("norm1", "norm2")
     mlp: tuple[str | None, str, str] = (None, "mlp.fc1", "mlp.fc2")
     last: str = "layernorm"
+    scale: str = "layer_scale{}.lambda1"
     pool: str | None = None
     mask_token: tuple[int, ...] | None = None
 
@@ -93,6 +95,21 @@ FAMILIES = {
         prefix="ijepa.",
         fields={"pool": "gap"},
         supported=_ViT.supported | {"pool": ("gap",)},
+    ),
+    "beit": _ViT._replace(
+        classes=("BeitModel", "BeitForImageClassification"),
+        head_pool="gap",
+        prefix="beit.",
+        fields={
+            **{"pool": "gap", "pool_norm": "after", "class_token": True},
+            **{"position": "relative", "relative_prefix": True},
+        },
+        supported={
+            **{"pool": ("token", "gap"), "pool_norm": ANY, "unread_class": ANY, "gelu": ANY, "norm_eps": ANY},
+            **{"position": ("relative",), "position_at": ANY, "relative_prefix": (True,), "layer_scale": ANY},
+            "key_bias": (False,),
+        },
+        scale="lambda_{}",
     ),
     "vit_mae": _ViT._replace(classes=("ViTMAEModel", None), head_pool=None),
     "dinov2": _DINOv2,
@@ -155,8 +172,11 @@ def _is_it(kind: str, prefix: str, arrays: dict[str, np.ndarray]) -> bool:
     """Tell apart families whose layers have the same names."""
     has = {name: f"{prefix}{name}" in arrays for name in ("embeddings.cls_token", "embeddings.register_tokens")}
     is_clip = f"{prefix}embeddings.class_embedding" in arrays
+    keys, values = (f"{prefix}encoder.layer.0.attention.attention.{name}.bias" for name in ("key", "value"))
+    is_beit = values in arrays and keys not in arrays
     return {
-        "vit": has["embeddings.cls_token"],
+        "vit": has["embeddings.cls_token"] and not is_beit,
+        "beit": is_beit,
         "ijepa": not has["embeddings.cls_token"],
         "dinov2": not has["embeddings.register_tokens"],
         "siglip_vision_model": not is_clip,
@@ -166,6 +186,8 @@ def _is_it(kind: str, prefix: str, arrays: dict[str, np.ndarray]) -> bool:
 
 def family_for(config: Model) -> str:
     """Return the family that a resolved config is nearest to."""
+    if config.relative_prefix:
+        return "beit"
     if config.rope is not None:
         return "dinov3_vit"
     if config.embedding_norm:

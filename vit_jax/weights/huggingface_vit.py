@@ -7,7 +7,13 @@ import numpy as np
 from vit_jax.config import Model
 from vit_jax.errors import InputError
 from vit_jax.weights.huggingface_families import FAMILIES, Family
-from vit_jax.weights.rules import Rule, convolution, flattened, linear, norm, positions, reshaped, same
+from vit_jax.weights.rules import Rule, convolution, flattened, linear, norm, offsets, positions, reshaped, same
+
+# Where BEiT has its relative positions.
+BEIT_TABLES = {
+    "blocks": "encoder.layer.{i}.attention.attention.relative_position_bias.relative_position_bias_table",
+    "blocks_shared": "encoder.relative_position_bias.relative_position_bias_table",
+}
 
 
 def fields_of(kind: str, prefix: str, arrays: dict[str, np.ndarray], notes: dict[str, Any]) -> dict[str, Any]:
@@ -27,11 +33,33 @@ def fields_of(kind: str, prefix: str, arrays: dict[str, np.ndarray], notes: dict
         keys["rope_rescale"] = "pos_embed_rescale"
         values = {ours: notes.get(key, family.defaults.get(key)) for ours, key in keys.items()}
         found |= {ours: float(value) for ours, value in values.items() if value is not None}
+    if kind == "beit":
+        found |= _beit_fields(prefix, arrays, notes)
     if "layer_scale" in found:
         found["layer_scale"] = float(notes.get("layerscale_value", found["layer_scale"]))
     found["swiglu"] = f"{layer}{family.mlp[0]}.weight" in arrays
     registers = arrays.get(f"{prefix}embeddings.register_tokens")
     return found | {"registers": 0 if registers is None else registers.shape[1]}
+
+
+def beit_table(prefix: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """Return the first table of BEiT's relative positions, (offsets + 3, heads)."""
+    names = (prefix + name.format(i=0) for name in BEIT_TABLES.values())
+    return next(arrays[name] for name in names if name in arrays)
+
+
+def _beit_fields(prefix: str, arrays: dict[str, np.ndarray], notes: dict[str, Any]) -> dict[str, Any]:
+    if "lm_head.weight" in arrays:
+        raise InputError("holds a BeitForMaskedImageModeling, whose head tells visual words; of BEiT, load a BeitModel")
+    places = [place for place, name in BEIT_TABLES.items() if prefix + name.format(i=0) in arrays]
+    if len(places) != 1 or f"{prefix}embeddings.position_embeddings" in arrays:
+        raise InputError("of BEiT only relative positions are known, either those of each layer or shared ones")
+    found = {"position_at": places[0], "num_heads": beit_table(prefix, arrays).shape[1]}
+    if f"{prefix}encoder.layer.0.lambda_1" in arrays:
+        found["layer_scale"] = float(notes.get("layer_scale_init_value", 0.1))
+    if f"{prefix}pooler.layernorm.weight" not in arrays:
+        found |= {"pool": "token", "pool_norm": "before"}
+    return found
 
 
 def rules(config: Model, kind: str, prefix: str) -> list[Rule]:
@@ -49,7 +77,9 @@ def rules(config: Model, kind: str, prefix: str) -> list[Rule]:
         cls("cls", prefix + family.cls),
         reshaped("registers", f"{prefix}embeddings.register_tokens"),
         # Registers have no positions where the class token has one.
-        positions(prefix + family.position, leading=family.pool is None and cls is reshaped, owners=1),
+        offsets(prefix + BEIT_TABLES["blocks" if config.position_at == "blocks" else "blocks_shared"])
+        if kind == "beit"
+        else positions(prefix + family.position, leading=family.pool is None and cls is reshaped, owners=1),
         *convolution("embedding", prefix + family.patches),
         *norm("embedding_norm", f"{prefix}pre_layrnorm"),
         *norm("blocks/norm1", layer + family.norms[0]),
@@ -59,11 +89,12 @@ def rules(config: Model, kind: str, prefix: str) -> list[Rule]:
             for rule in linear(f"blocks/attn/{ours}", layer + name, outputs=2)
         ],
         *linear("blocks/attn/out", layer + family.out),
-        same("blocks/scale1", f"{layer}layer_scale1.lambda1"),
+        same("blocks/scale1", layer + family.scale.format(1)),
         *norm("blocks/norm2", layer + family.norms[1]),
         *mlp,
-        same("blocks/scale2", f"{layer}layer_scale2.lambda1"),
-        *norm("pool_norm" if config.pool_norm == "after" else "norm", prefix + family.last),
+        same("blocks/scale2", layer + family.scale.format(2)),
+        *norm("norm", prefix + family.last),
+        *norm("pool_norm", prefix + ("pooler.layernorm" if kind == "beit" else family.last)),
         *(_pool_rules(f"{prefix}{family.pool}.") if family.pool else []),
         *linear("head", "classifier"),
     ]
@@ -105,6 +136,8 @@ def described(config: Model, kind: str, has_head: bool) -> dict[str, Any]:
     """
     family = FAMILIES[kind]
     name, pool = family.classes[has_head], family.head_pool if has_head else family.fields["pool"]
+    if kind == "beit":
+        pool = "gap" if config.pool_norm == "after" else "token"
     if pool is None:
         raise InputError(f"a huggingface file can't hold a head on a {family.classes[0]}; a timm file can")
     if config.pool != pool:
@@ -122,6 +155,13 @@ def described(config: Model, kind: str, has_head: bool) -> dict[str, Any]:
         own |= {"layerscale_value": config.layer_scale, "num_register_tokens": config.registers}
     else:
         own["intermediate_size"] = config.mlp_dim
+    if kind == "beit":
+        own |= {
+            "use_relative_position_bias": config.position_at == "blocks",
+            "use_shared_relative_position_bias": config.position_at != "blocks",
+            "use_mean_pooling": config.pool_norm == "after",
+            "layer_scale_init_value": config.layer_scale or 0.0,
+        }
     if kind == "dinov3_vit":
         own |= {
             "rope_theta": config.rope,

@@ -81,6 +81,20 @@ def positions(theirs: str, *, leading: bool = True, owners: int | None = None) -
     return Rule(("position/prefix", "position/grid"), theirs, pack, unpack)
 
 
+def offsets(theirs: str) -> Rule:
+    """A relative bias in one array (offsets + 3, heads): between patches by offset, then that of prefix tokens."""
+
+    def unpack(array: np.ndarray, shapes: list[Shape]) -> list[np.ndarray]:
+        return [array[:-3].reshape(shapes[0]), array[-3:]]
+
+    return Rule(
+        ("position/bias", "position/prefix"),
+        theirs,
+        lambda bias, prefix: np.concatenate([bias.reshape(-1, bias.shape[-1]), prefix]),
+        unpack,
+    )
+
+
 def linear(ours: str | tuple[str, ...], theirs: str, *, outputs: int = 1) -> list[Rule]:
     """A PyTorch linear layer, weight (out, in) and bias; several of ours are one of theirs, stacked along `out`.
 

@@ -25,11 +25,12 @@ WORDS = {
     "position": "the position embedding",
     "position_at": "positions added in the blocks",
     "prefix": "how prefix tokens are placed",
+    "relative_prefix": "how a relative bias is for prefix tokens",
     "gelu": "the GELU",
     "norm_eps": "the norms' epsilon",
     "layer_scale": "LayerScale",
     "qkv_bias": "queries, keys and values without bias",
-    "key_bias": "keys without bias",
+    "key_bias": "biases of keys",
     "qk_norm": "QK norm",
     "rope": "rotary positions",
     "rope_unit": "the unit of rotary positions",
@@ -59,6 +60,7 @@ PLAIN = {
     "position": ("learned",),
     "position_at": ("stem",),
     "prefix": (None, "learned"),
+    "relative_prefix": (False,),
     "gelu": ("tanh",),
     "norm_eps": (1e-6,),
     "layer_scale": (None,),
@@ -120,6 +122,22 @@ def grid_of(patches: int, grid: tuple[int, int] | None) -> tuple[int, int]:
         return side, side
     if grid[0] * grid[1] != patches:
         raise InputError(f"grid={grid}: the file has {patches} positions")
+    return grid
+
+
+def grid_of_offsets(number: int, grid: tuple[int, int] | None) -> tuple[int, int]:
+    """Return the (rows, columns) of patches between which there are so many offsets, by the same convention.
+
+    Raises:
+        InputError: as `grid_of`.
+    """
+    side = math.isqrt(number)
+    if grid is None and side * side == number and side % 2:
+        return (side + 1) // 2, (side + 1) // 2
+    if grid is None:
+        raise InputError(f"{number} offsets between patches are of no square grid; give grid=(rows, columns)")
+    if (2 * grid[0] - 1) * (2 * grid[1] - 1) != number:
+        raise InputError(f"grid={grid}: the file has {number} offsets between patches")
     return grid
 
 

@@ -1,5 +1,5 @@
-"""The `.safetensors` files and folders of PyTorch Image Models (timm): ViTs, those of `timm_eva`, Swins, and the
-ResNets of `timm_resnet`.
+"""The `.safetensors` files and folders of PyTorch Image Models (timm): ViTs, those of `timm_eva` and `timm_beit`,
+Swins, and the ResNets of `timm_resnet`.
 
 A lone file says little beside the arrays: what is known only to timm's model names is taken from its conventions (heads
 of 64, exact GELU, a class token that is read), from what we note in a file's metadata, or from keywords of `load`. A
@@ -15,12 +15,12 @@ import numpy as np
 from vit_jax.config import Model, from_dict
 from vit_jax.errors import InputError
 from vit_jax.models.variants import SIZES, kind_of, reduction
-from vit_jax.weights import files, swin, timm_config, timm_eva, timm_resnet
+from vit_jax.weights import files, swin, timm_beit, timm_config, timm_eva, timm_resnet
 from vit_jax.weights.described import names_of, preprocessing_fields, preprocessing_of, write_folder
 from vit_jax.weights.rules import Rule, convolution, linear, norm, positions, reshaped, same
-from vit_jax.weights.supported import ANY, PLAIN, count, grid_of
+from vit_jax.weights.supported import ANY, PLAIN, count, grid_of, grid_of_offsets
 
-SUPPORTED = PLAIN | {
+_VIT = PLAIN | {
     "resnet": ANY,
     "resnet_style": ("timm", None),
     "pool": ("token", "gap", "map", "none"),
@@ -46,8 +46,14 @@ SUPPORTED = PLAIN | {
     "patch_bias": ANY,
     "embedding_norm": ANY,
 }
-SUPPORTED_BIT = timm_resnet.SUPPORTED
-SUPPORTED_SWIN = swin.SUPPORTED_TIMM
+
+
+def supported(config: Model) -> dict:
+    """Return the table of what the class of a resolved config holds."""
+    return timm_beit.supported(config) if config.relative_prefix else _VIT
+
+
+SUPPORTED, SUPPORTED_BIT, SUPPORTED_SWIN = supported, timm_resnet.SUPPORTED, swin.SUPPORTED_TIMM
 # What a lone file's arrays don't say.
 NOTED = {
     "ViT": (
@@ -105,7 +111,11 @@ def _vit_facts(arrays: dict[str, np.ndarray], notes: dict, noted: dict | None, g
         patch_bias=any(name.startswith("patch_embed.") and name.endswith("proj.bias") for name in arrays),
         embedding_norm="norm_pre.weight" in arrays,
     )
-    own = timm_eva.fields(arrays) if timm_eva.has_eva(arrays) else _block_fields(arrays)
+    is_beit = timm_beit.has_beit(arrays)
+    if is_beit:
+        own = timm_beit.fields(arrays)
+    else:
+        own = timm_eva.fields(arrays) if timm_eva.has_eva(arrays) else _block_fields(arrays)
     if timm_eva.has_perception(arrays):
         own |= timm_eva.perception_fields(arrays)
     if "attn_pool.latent" in arrays:
@@ -122,7 +132,11 @@ def _vit_facts(arrays: dict[str, np.ndarray], notes: dict, noted: dict | None, g
         config = from_dict({"model": dataclasses.asdict(config) | noted["model"]}).model
         grid = grid or tuple(noted["grid"])
     stated, patch = timm_config.image_size(notes), config.patch
-    if "pos_embed" in arrays:
+    if is_beit:
+        number = len(timm_beit.table_of(arrays)) - 3
+        grid = grid or (stated and tuple(side // patch for side in stated))
+        image_size = tuple(patch * side for side in grid_of_offsets(number, grid))
+    elif "pos_embed" in arrays:
         tokens = arrays["pos_embed"].shape[1]
         if grid is None and stated is not None:
             rows, columns = (side // patch for side in stated)
@@ -169,7 +183,8 @@ def rules(config: Model, arrays: dict[str, np.ndarray] | None = None) -> list[Ru
         return timm_resnet.bit_rules(config)
     if config.swin is not None:
         return swin.rules(config, swin.TIMM)
-    block = timm_eva.block_rules(config, arrays) if timm_eva.is_eva(config) else _block_rules()
+    is_eva = timm_eva.is_eva(config) or config.relative_prefix
+    block = timm_eva.block_rules(config, arrays) if is_eva else _block_rules()
     pool = [
         reshaped("pool/probe", "attn_pool.latent"),
         *linear("pool/attn/query", "attn_pool.q", outputs=2),
@@ -182,7 +197,7 @@ def rules(config: Model, arrays: dict[str, np.ndarray] | None = None) -> list[Ru
     return [
         reshaped("cls", "cls_token"),
         reshaped("registers", "reg_token"),
-        positions("pos_embed"),
+        timm_beit.table_rule(config) if config.relative_prefix else positions("pos_embed"),
         *(timm_resnet.hybrid_rules(config) if config.resnet is not None else []),
         *convolution("embedding", "patch_embed.proj"),
         *norm("embedding_norm", "norm_pre"),

@@ -9,7 +9,7 @@ from typing import Any
 from vit_jax.config import Model, height_width
 from vit_jax.errors import InputError
 from vit_jax.models.variants import NAMES, name_of, reduction
-from vit_jax.weights import timm_eva
+from vit_jax.weights import timm_beit, timm_eva
 from vit_jax.weights.described import names_of, per_channel, preprocessing_fields, preprocessing_of
 
 POOLS = {"token": "token", "avg": "gap", "map": "map", "": "none"}
@@ -24,8 +24,8 @@ HEADS = {
 }
 TANH = r"vit_((so400m|giantopt)_patch16|base_patch32)_siglip_.*|vit_large_patch16_siglip_(gap_)?512"
 # Whose arrays have names that are known here, but that compute something else.
-OTHERS = r".*_rpn_.*|test_vit3|.*_rope_.*|vit_pe_(lang|spatial)_.*|.*_(lingbot|sapiens2)|eva02_enormous_.*"
-FAMILIES = "ViT, DeiT III, DINOv2, DINOv3, EVA, EVA-02, CLIP, SigLIP, Perception Encoder's core, Swin and BiT"
+OTHERS = r".*_rpn_.*|test_vit3|.*_rope_.*|vit_pe_(lang|spatial)_.*|.*_(lingbot|sapiens2)|eva02_enormous_.*|beit3_.*"
+FAMILIES = "ViT, DeiT III, DINOv2, DINOv3, BEiT, EVA, EVA-02, CLIP, SigLIP, Perception Encoder's core, Swin and BiT"
 ARGUMENTS = ("norm_layer", "block_fn", "mlp_layer", "attn_layer", "embed_layer", "pool_include_prefix")
 
 # timm's names of our sizes, and the patches that it has names for; arguments make any other of "vit_base_patch16_224".
@@ -62,6 +62,7 @@ def model_fields(notes: dict[str, Any]) -> dict[str, Any]:
     for key in ARGUMENTS:
         if arguments.get(key):
             raise InputError(f"model_args in config.json: {key}={arguments[key]!r} isn't known here")
+    timm_beit.check_arguments(architecture, arguments)
     found = timm_eva.architecture_fields(architecture, arguments)
     if re.match("vit_.*_clip_", architecture):
         found["norm_eps"] = 1e-5
@@ -188,6 +189,8 @@ def architecture_of(config: Model) -> str:
         raise InputError(
             f"a timm folder can't hold rotary positions, gates, or keys without bias after a ResNet: {hint}"
         )
+    if config.relative_prefix:
+        return timm_beit.architecture_of(config)
     if timm_eva.is_eva(config):
         return timm_eva.architecture_of(config)
     if config.swiglu and config.norm_eps != 1e-6:
@@ -208,7 +211,7 @@ def architecture_of(config: Model) -> str:
 
 
 def _arguments(config: Model) -> dict[str, Any]:
-    eva = timm_eva.is_eva(config)
+    eva = timm_eva.is_eva(config) or config.relative_prefix
     hidden = config.mlp_dim * (2 if config.swiglu and not eva else 1)
     ratio = hidden / config.width
     # timm rounds down.
@@ -226,6 +229,8 @@ def _arguments(config: Model) -> dict[str, Any]:
         "qkv_bias": config.qkv_bias,
         "qk_norm": config.qk_norm,
     }
+    if config.relative_prefix:
+        return timm_beit.arguments(config, shared)
     if eva:
         return shared | timm_eva.arguments(config)
     activation = next(name for name, ours in GELUS.items() if name and ours == config.gelu)

@@ -58,8 +58,8 @@ def has_eva(arrays: dict[str, np.ndarray]) -> bool:
     return any(f"blocks.0.{sign}" in arrays for sign in signs) and "blocks.0.norm1.weight" in arrays
 
 
-def fields(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Return the fields of `Model` that the arrays of an `Eva` say, and DINOv3's for one without positions."""
+def block_fields(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Return the fields of `Model` that the arrays of the blocks of an `Eva` say."""
     gated, packed = "blocks.0.mlp.fc1_g.weight" in arrays, _is_packed(arrays)
     hidden = arrays[f"blocks.0.mlp.{'fc1_x' if gated else 'fc1'}.weight"].shape[0]
     found = {
@@ -73,6 +73,12 @@ def fields(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     }
     if not found["qkv_bias"]:
         found["key_bias"] = True  # Where nothing has a bias, its absence from keys says nothing.
+    return found
+
+
+def fields(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Return the fields of `Model` that the arrays of an `Eva` say, and DINOv3's for one without positions."""
+    found = block_fields(arrays)
     if "pos_embed" not in arrays:
         found |= ARCHITECTURES[DINOV3]
     elif found["swiglu"]:
@@ -127,7 +133,8 @@ def architecture_fields(architecture: str, arguments: dict[str, Any]) -> dict[st
 def block_rules(config: Model, arrays: dict[str, np.ndarray] | None) -> list[Rule]:
     """Return the rules of what the blocks call otherwise than a `VisionTransformer`: attention, MLP and scales."""
     attention, mlp = "blocks.{i}.attn.", "blocks.{i}.mlp."
-    separate = config.mlp_norm if arrays is None else "blocks.0.attn.q_proj.weight" in arrays
+    separate = config.mlp_norm and not config.relative_prefix  # A `Beit`'s are one array in any case.
+    separate = separate if arrays is None else "blocks.0.attn.q_proj.weight" in arrays
     split = _is_split(config) if arrays is None else not _is_packed(arrays)
     order = _order(config)
     ours = [f"blocks/attn/{name}" for name in ("query", "key", "value")]
