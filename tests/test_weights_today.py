@@ -22,6 +22,7 @@ from vit_jax.models import abstract_model
 from vit_jax.models.published import TIMM
 from vit_jax.models.rotary import make_rotation, rotate
 from vit_jax.models.variants import resolve
+from vit_jax.packing import pack
 from vit_jax.pixels import as_input
 from vit_jax.prediction.forward import Wanted, predictions
 from vit_jax.prediction.listing import list_pictures
@@ -51,6 +52,7 @@ def test_tokens_and_outputs_are_the_owners(folder, size):
     resample = "bicubic" if antialiased else "bicubic_sharp"
     if "beit" in folder:
         resample = "geometric" if antialiased else "bilinear_sharp"
+    resample = None if "naflex" in folder else resample
     model = vit_jax.load(TODAY / folder, image_size=(height, width), resample=resample)
     images = EXPECTED[f"images/{size}"]
     outputs = "pooled" if model.head is None else "logits"
@@ -77,6 +79,28 @@ def test_a_lone_file_is_read_as_it_was_written(folder, tmp_path):
     model = vit_jax.load(TODAY / folder)
     vit_jax.save(model, tmp_path / "x.safetensors")
     same_model(vit_jax.load(tmp_path / "x.safetensors"), model)
+
+
+def test_naflex_weights_take_pictures_of_any_shape():
+    model = vit_jax.load(TODAY / "hf_naflex")
+    shapes = [(64, 64), (48, 80)]
+    pictures = [picture for size in shapes for picture in EXPECTED[f"images/{size[0]}x{size[1]}"]]
+    packed, rows = pack(pictures, 16, 32)
+    wanted = np.concatenate([EXPECTED[f"hf_naflex/{size[0]}x{size[1]}/outputs"] for size in shapes])
+    assert relative(np.asarray(model.features(packed))[rows], wanted) < 2e-5
+
+
+def test_naflex_preprocessing_is_kept(tmp_path):
+    path = damaged("hf_naflex", tmp_path)
+    processor = {"image_processor_type": "Siglip2ImageProcessor", "max_num_patches": 16, "patch_size": 16}
+    (path / "preprocessor_config.json").write_text(json.dumps(processor))
+    model = vit_jax.load(path)
+    assert model.preprocessing.resize == "native"
+    lines = vit_jax.save(model, tmp_path / "y")
+    assert "resize native" in lines[-1]
+    assert json.loads((tmp_path / "y" / "preprocessor_config.json").read_text()).items() >= processor.items()
+    with pytest.raises(InputError, match="can't hold positions of 3 x 5 patches of a NaFlex model"):
+        vit_jax.save(vit_jax.load(path, image_size=(48, 80)), tmp_path / "z")
 
 
 def test_features_take_the_place_of_a_head():

@@ -85,6 +85,11 @@ TRANSFORMERS = {
         transformers.SiglipVisionConfig,
         dict(patch_size=16, image_size=64, intermediate_size=32),
     ),
+    "hf_naflex": (
+        transformers.Siglip2VisionModel,
+        transformers.Siglip2VisionConfig,
+        dict(patch_size=16, num_patches=16, intermediate_size=32),
+    ),
     "hf_clip": (
         transformers.CLIPVisionModel,
         transformers.CLIPVisionConfig,
@@ -113,6 +118,22 @@ def pictures(*size):
     """Return two pictures, (batch, channels, height, width)."""
     images = torch.rand((2, 3, *size), generator=torch.Generator().manual_seed(1)) * 2 - 1
     return images.half().float()
+
+
+def of_any_shape(model):
+    """Return a function of pictures that gives a NaFlex model its patches, some of no picture at the end."""
+
+    def run(images):
+        batch, _, height, width = images.shape
+        cut = images.reshape(batch, 3, height // 16, 16, width // 16, 16).permute(0, 2, 4, 3, 5, 1)
+        patches = torch.nn.functional.pad(cut.reshape(batch, -1, 16 * 16 * 3), (0, 0, 0, 3))
+        number = patches.shape[1] - 3
+        mask = (torch.arange(number + 3) < number).int().expand(batch, -1)
+        found = model(patches, mask, torch.tensor([[height // 16, width // 16]] * batch))
+        found.last_hidden_state = found.last_hidden_state[:, :number]
+        return found
+
+    return run
 
 
 def chosen(models, word):
@@ -147,6 +168,7 @@ def main(folder, word=""):
         model.save_pretrained(folder / name)
         base, patch = getattr(model, model.base_model_prefix, model), own["patch_size"]
         base = base if hasattr(base, "embeddings") else model
+        base = of_any_shape(model) if name == "hf_naflex" else base
         for size in ((4 * patch, 4 * patch), (3 * patch, 5 * patch)):
             images = pictures(*size)
             with torch.no_grad():

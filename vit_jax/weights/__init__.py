@@ -49,7 +49,7 @@ def load(
     num_classes: int | None = None,
     image_size: int | tuple[int, int] | None = None,
     patch: int | None = None,
-    resample: Method = "bilinear",
+    resample: Method | None = None,
     grid: tuple[int, int] | None = None,
     strict: bool = True,
     checkpoint: str = "newest",
@@ -64,7 +64,8 @@ def load(
         num_classes: takes a new head of zeros in place of the file's.
         image_size: pixels, or (height, width), that the model is to be for; positions are resampled.
         patch: another patch size, by the resize of FlexiViT.
-        resample: how positions follow, here and in calls with pictures of another size.
+        resample: how positions follow, here and in calls with pictures of another size; None: as a run or NaFlex
+            weights say, else "bilinear".
         grid: (rows, columns) of the file's positions, where they are no square and the file doesn't say.
         strict: False takes what fits, leaves the rest as initialised and warns of it.
         checkpoint: of a run directory: "newest" (that is intact), "best" or a step.
@@ -83,7 +84,7 @@ def load(
     # Unlike other fields, it may differ from that of the arrays, which follow.
     window = overrides.pop("window", None)
     path = fetch(where)
-    overrides |= {"resample": resample}
+    overrides |= {} if resample is None else {"resample": resample}
     put = np.asarray if host else _on_device
     if (path / "run.json").is_file():
         model = _from_run(path, checkpoint, num_classes, put, strict, overrides)

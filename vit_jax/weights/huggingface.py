@@ -6,6 +6,7 @@ read.
 """
 
 import dataclasses
+import math
 import pathlib
 import re
 from typing import Any
@@ -68,7 +69,7 @@ def _vit_facts(
     """Return the facts, and the size of pictures."""
     kind, prefix = family_of(arrays)
     family = FAMILIES[kind]
-    width, channels, patch, _ = arrays[f"{prefix}{family.patches}.weight"].shape
+    width, channels, patch = _patches(arrays[f"{prefix}{family.patches}.weight"].shape, notes)
     head, layer = arrays.get("classifier.weight"), prefix + family.layer.format(i=0)
     second = next(f"{layer}{name}.weight" for name in LAST if f"{layer}{name}.weight" in arrays)
     presumed = family.defaults.get("num_attention_heads") if "model_type" in notes else None
@@ -107,6 +108,14 @@ def _check_square(size: int | list[int] | tuple[int, int]) -> None:
         )
 
 
+def _patches(shape: tuple[int, ...], notes: dict) -> tuple[int, int, int]:
+    """Return outputs, channels and side of the projection of patches, of a convolution or a linear layer."""
+    if len(shape) == 4:
+        return shape[:3]
+    channels = notes.get("num_channels", 3)
+    return shape[0], channels, math.isqrt(shape[1] // channels)
+
+
 def rules(config: Model, arrays: dict[str, np.ndarray] | None = None) -> list[Rule]:
     """Return the table for a resolved config; a model without a head has no prefix before its names."""
     if config.swin is not None:
@@ -143,6 +152,11 @@ def _vit(model: ViT, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     if kind == "beit":
         _check_square(model.image_size)
     family, described = FAMILIES[kind], huggingface_vit.described(config, kind, model.head is not None)
+    if kind == "siglip2_vision_model":
+        rows, columns = model.grid(model.image_size)
+        if rows != columns:
+            raise InputError(f"a huggingface file can't hold positions of {rows} x {columns} patches of a NaFlex model")
+        described["num_patches"] = rows * columns
     if model.head is None:
         for name in list(arrays):
             arrays[name.removeprefix(family.prefix)] = arrays.pop(name)

@@ -138,6 +138,10 @@ FAMILIES = {
         mask_token=(1, 1),
     ),
     "siglip_vision_model": _SIGLIP,
+    # NaFlex: its arrays are those of SigLIP, but for patches that are projected by a linear layer.
+    "siglip2_vision_model": _SIGLIP._replace(
+        classes=("Siglip2VisionModel", None), fields=_SIGLIP.fields | {"resample": "bilinear_smooth"}
+    ),
     "clip_vision_model": _SIGLIP._replace(
         classes=("CLIPVisionModel", None),
         defaults={"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "num_attention_heads": 12},
@@ -172,6 +176,7 @@ def _is_it(kind: str, prefix: str, arrays: dict[str, np.ndarray]) -> bool:
     """Tell apart families whose layers have the same names."""
     has = {name: f"{prefix}{name}" in arrays for name in ("embeddings.cls_token", "embeddings.register_tokens")}
     is_clip = f"{prefix}embeddings.class_embedding" in arrays
+    is_naflex = len(arrays[f"{prefix}{FAMILIES[kind].patches}.weight"].shape) == 2
     keys, values = (f"{prefix}encoder.layer.0.attention.attention.{name}.bias" for name in ("key", "value"))
     is_beit = values in arrays and keys not in arrays
     return {
@@ -179,7 +184,8 @@ def _is_it(kind: str, prefix: str, arrays: dict[str, np.ndarray]) -> bool:
         "beit": is_beit,
         "ijepa": not has["embeddings.cls_token"],
         "dinov2": not has["embeddings.register_tokens"],
-        "siglip_vision_model": not is_clip,
+        "siglip_vision_model": not is_clip and not is_naflex,
+        "siglip2_vision_model": is_naflex,
         "clip_vision_model": is_clip,
     }.get(kind, True)
 
@@ -193,7 +199,7 @@ def family_for(config: Model) -> str:
     if config.embedding_norm:
         return "clip_vision_model"
     if config.pool == "map":
-        return "siglip_vision_model"
+        return "siglip2_vision_model" if config.resample == "bilinear_smooth" else "siglip_vision_model"
     if config.layer_scale is not None:
         return "dinov2_with_registers" if config.registers else "dinov2"
     return "vit" if config.class_token else "ijepa"

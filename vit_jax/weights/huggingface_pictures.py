@@ -1,9 +1,11 @@
 """Transformers' `preprocessor_config.json`: how pictures are prepared, as one of its image processors does it."""
 
+import math
 from typing import Any
 
 from vit_jax.errors import InputError
 from vit_jax.weights.described import per_channel, preprocessing_fields, preprocessing_of
+from vit_jax.weights.huggingface_families import family_for
 
 # PIL's numbers; nearest and Lanczos are read as what is nearest to them here.
 FILTERS = {0: "bilinear", 1: "bicubic", 2: "bilinear", 3: "bicubic", 4: "bilinear", 5: "bilinear"}
@@ -23,7 +25,7 @@ def read(found: dict[str, Any] | None) -> dict[str, Any] | None:
     number = found.get("resample", 2)
     if number not in FILTERS:
         raise InputError(f"resample={number!r} in preprocessor_config.json: no filter of PIL has this number")
-    resize, fraction = _fitted(found)
+    resize, fraction = ("native", 1.0) if "max_num_patches" in found else _fitted(found)
     return preprocessing_fields(resize=resize, filter=FILTERS[number], crop_fraction=fraction, mean=mean, std=std)
 
 
@@ -53,7 +55,10 @@ def described(model: Any) -> dict[str, Any]:
     """Return the content for a model; where no processor does what it wants, `not_kept`, pictures are stretched."""
     ours, (height, width) = preprocessing_of(model), model.image_size
     size = {"height": height, "width": width}
-    if ours.resize == "crop" and height == width:
+    if ours.resize == "native" and _is_naflex(model):
+        grid = model.grid(model.image_size)
+        kind, fitting = "Siglip2ImageProcessor", {"patch_size": model.config.patch, "max_num_patches": math.prod(grid)}
+    elif ours.resize == "crop" and height == width:
         kind = "BitImageProcessor"
         fitting = {
             "size": {"shortest_edge": round(height / ours.crop_fraction)},
@@ -78,11 +83,17 @@ def described(model: Any) -> dict[str, Any]:
     }
 
 
+def _is_naflex(model: Any) -> bool:
+    return family_for(model.config) == "siglip2_vision_model"
+
+
 def not_kept(model: Any) -> str | None:
     """Return what of a model's preprocessing no image processor does, None where one does it all."""
     ours, (height, width) = preprocessing_of(model), model.image_size
     if ours.resize == "pad":
         return "no image processor pads evenly, so it says to stretch pictures"
+    if _is_naflex(model):
+        return None if ours.resize == "native" else "the image processor of NaFlex models keeps the shapes of pictures"
     if ours.resize == "native":
         return "no image processor keeps the shapes of pictures for it, so it says to stretch them"
     if ours.resize == "crop" and height != width:

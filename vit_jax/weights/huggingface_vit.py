@@ -80,7 +80,7 @@ def rules(config: Model, kind: str, prefix: str) -> list[Rule]:
         offsets(prefix + BEIT_TABLES["blocks" if config.position_at == "blocks" else "blocks_shared"])
         if kind == "beit"
         else positions(prefix + family.position, leading=family.pool is None and cls is reshaped, owners=1),
-        *convolution("embedding", prefix + family.patches),
+        *(linear if kind == "siglip2_vision_model" else convolution)("embedding", prefix + family.patches),
         *norm("embedding_norm", f"{prefix}pre_layrnorm"),
         *norm("blocks/norm1", layer + family.norms[0]),
         *[

@@ -77,7 +77,7 @@ def _preprocessing(model: Backbone, format: str) -> str:
         return f"preprocessing: not kept, the format has no place for it: {wanted}"
     if format == "huggingface" and (lacking := huggingface_pictures.not_kept(model)):
         return f"preprocessing: not kept, {lacking}: {wanted}"
-    if ours.resize == "native":
-        return f"preprocessing: not kept, files of {format} models say one shape for all pictures: {wanted}"
+    if format == "timm" and ours.resize == "native":
+        return f"preprocessing: not kept, timm's say one shape for all pictures: {wanted}"
     whole = f"; what already is {size} is left whole here, and cropped there too"
     return f"preprocessing: {wanted}{whole if ours.resize == 'crop' and ours.crop_fraction < 1 else ''}"
