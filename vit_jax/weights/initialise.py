@@ -13,7 +13,8 @@ from vit_jax.runs.checkpoint import Checkpoints
 from vit_jax.runs.directory import read_facts
 from vit_jax.weights import SIZE_KEYS, configured, load_onto
 from vit_jax.weights.fetch import fetch
-from vit_jax.weights.placement import Placement
+from vit_jax.weights.folder import parts_of
+from vit_jax.weights.placement import OnMesh, Placement
 
 # What says how a model is trained and run: the config's always. The rest of an architecture is that of the weights,
 # unless the config sets it to something else than its default.
@@ -71,6 +72,17 @@ def start_from(
         report += f"; the model has their {theirs}"
     params = placement.settled(nnx.to_pure_dict(nnx.split(model)[1]))
     return dataclasses.replace(config, model=model.config), Weights(params, report)
+
+
+def loading_needs(where: str, placement: OnMesh) -> str:
+    """Return a line on what was read of the weights, and what a host held of them on the way to its devices."""
+    path = fetch(where)
+    if (path / "run.json").is_file():
+        return "while a run is restored, a host may hold all that its devices get once more"
+    sizes = [part.stat().st_size for part in parts_of(path)]
+    files = "1 file" if len(sizes) == 1 else f"{len(sizes)} files"
+    on_the_way = f"on their way to its {placement.local} devices, a host holds {placement.peak / 1e6:,.1f} MB of them"
+    return f"{sum(sizes) / 1e6:,.1f} MB in {files}; {on_the_way} at a time"
 
 
 def _load(config: Config, label_names: tuple[str, ...], placement: Placement) -> tuple[nnx.Module, str]:

@@ -74,11 +74,16 @@ class OnDevice(Placement):
 
 
 class OnMesh(Placement):
-    """Split over a mesh by the partition rules; of a parameter, the host holds what its own devices get."""
+    """Split over a mesh by the partition rules; of a parameter, the host holds what its own devices get.
+
+    Attributes:
+        local: number of the host's devices.
+    """
 
     def __init__(self, mesh: Mesh):
         super().__init__(onto=mesh)
         self._mesh = mesh
+        self.local = sum(device.process_index == jax.process_index() for device in mesh.devices.flat)
 
     def begin(self, name: str, shape: tuple[int, ...]) -> Pending:
         return _OnHost(shape) if re.search(RESIZED, name) else _Shards(shape, self._sharding(name, shape))
