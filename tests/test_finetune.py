@@ -16,13 +16,13 @@ from tests.test_bad_input import refusal
 from tests.test_configs import CONFIGS
 from tests.tiny import CONFIG, FILE
 from vit_jax import train, tree
-from vit_jax.cluster.sharding import make_mesh, place_params
+from vit_jax.cluster.sharding import make_mesh
 from vit_jax.config import Augment, MeshShape, Model, Optim
 from vit_jax.experiment import build_experiment
 from vit_jax.runs.checkpoint import Checkpoints, load_params
 from vit_jax.runs.directory import Facts, open_workdir, read_facts
 from vit_jax.weights.initialise import start_from
-from vit_jax.weights.placement import Placement
+from vit_jax.weights.placement import OnMesh, Placement
 
 DIGITS = tuple(str(digit) for digit in range(10))
 SIZES = dict(name="custom/2", width=32, depth=2, num_heads=2, mlp_dim=64)
@@ -47,17 +47,18 @@ def weights(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("shape", [MeshShape(fsdp=4), MeshShape(2, 2, 2)])
+@pytest.mark.parametrize("shape", [MeshShape(1, 8), MeshShape(8), MeshShape(2, 2, 2)])
 @pytest.mark.parametrize("name", ["google.npz", "timm.safetensors"])
 def test_state_is_that_of_the_weights_and_no_device_holds_more_than_its_part(weights, name, shape, tmp_path):
     config = dataclasses.replace(BARE, init=str(weights / name), image_size=(12, 8))
-    config, found = start_from(config, DIGITS, tmp_path / "run", Placement())
+    config, found = start_from(config, DIGITS, tmp_path / "run", OnMesh(make_mesh(shape)))
     experiment = build_experiment(config, make_mesh(shape), 10, 1000)
-    params = place_params(found.params, experiment.shapes.params)
-    for array in jax.tree.leaves(params):
+    for array, wanted in zip(*map(jax.tree.leaves, (found.params, experiment.shapes.params)), strict=True):
+        assert array.sharding == wanted.sharding
         part = array.sharding.shard_shape(array.shape)
         assert {shard.data.shape for shard in array.addressable_shards} == {part}
-    state = experiment.start(params)
+    state = experiment.start(found.params)
+    assert all(array.is_deleted() for array in jax.tree.leaves(found.params))  # Its memory is the state's.
     assert (state.step, config.model.unroll) == (0, 2)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), state) == jax.tree.map(
         lambda x: (x.shape, x.dtype), experiment.shapes

@@ -162,7 +162,7 @@ class _Shards:
     def __init__(self, shape: tuple[int, ...], sharding: NamedSharding):
         self._shape, self._sharding = shape, sharding
         self._devices = _local_shards(shape, sharding)
-        self._parts = {box: _roomy([stop - start for start, stop in box]) for box in self._devices}
+        self._parts = {box: _apart([stop - start for start, stop in box]) for box in self._devices}
         self.nbytes = sum(part.nbytes for part in self._parts.values())
 
     def write(self, where: Any, array: np.ndarray) -> None:
@@ -182,11 +182,16 @@ class _Shards:
         return jax.make_array_from_single_device_arrays(self._shape, self._sharding, arrays)
 
 
-def _roomy(shape: list[int]) -> np.ndarray:
-    # CPU devices align their memory. With room for that, what is freed of one part fits the device's copy of another;
-    # otherwise the C library, where it keeps what is freed, grows by a third of a parameter.
+def _apart(shape: list[int]) -> np.ndarray:
+    """Return an empty array that a CPU device copies, as others do, so that it is the device's own and can be donated.
+
+    A device takes an array that begins at a multiple of 64 bytes as its memory. What is left over makes room for such a
+    beginning: what is freed here then fits the device's copy of another part, where the C library keeps what is freed.
+    """
     size = math.prod(shape)
-    return np.empty(size + 64, np.float32)[:size].reshape(shape)
+    room = np.empty(size + 64, np.float32)
+    start = 1 if room.ctypes.data % 64 == 0 else 0
+    return room[start : start + size].reshape(shape)
 
 
 def _local_shards(shape: tuple[int, ...], sharding: NamedSharding) -> dict[tuple, list[jax.Device]]:
