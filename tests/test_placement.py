@@ -109,9 +109,11 @@ def test_what_a_file_lacks_is_drawn_and_placed(tmp_path):
     assert_split(params_of(split), params_of(whole), make_mesh(MESHES[0]))
 
 
-def test_a_host_and_a_mesh_are_not_both():
+def test_what_is_no_place_is_refused():
     with pytest.raises(InputError, match="give one of them"):
         vit_jax.load(DATA / "google_vit_token.npz", host=True, mesh=make_mesh(MESHES[0]))
+    with pytest.raises(InputError, match="mesh: lacks the axes fsdp, tensor; make it with"):
+        vit_jax.load(DATA / "google_vit_token.npz", mesh=jax.make_mesh((8,), ("data",)))
 
 
 def command(folder, init):
@@ -133,7 +135,7 @@ def test_of_a_file_the_host_holds_what_check_says(parts, tmp_path, capfd):
     size = sum(path.stat().st_size for path in parts.glob("*.safetensors"))
     train.main([*command(tmp_path, parts), "--check"])
     held = STACKED + ARRAY
-    host = f"on their way to its 8 devices, a host holds {held / 1e6:.1f} MB of them at a time"
+    host = f"on the way to its devices, a host of 8 holds {held / 1e6:.1f} MB at a time"
     assert f"\n          {size / 1e6:.1f} MB in 3 files; {host}\n" in capfd.readouterr().out
     assert held <= peak < held + 1.5e6
     assert held < 0.4 * size < sum(array.nbytes for array in params_of(model).values())

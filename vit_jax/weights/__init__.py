@@ -68,8 +68,8 @@ def load(
         strict: False takes what fits, leaves the rest as initialised and warns of it.
         checkpoint: of a run directory: "newest" (that is intact), "best" or a step.
         host: True leaves the parameters in the host's memory, as NumPy arrays: a model too large for one device.
-        mesh: the parameters are split over it by its partition rules, each straight from the file: no host holds more
-            than what its devices get of one parameter, and one array of the file.
+        mesh: of `vit_jax.cluster.sharding.make_mesh`; splits the parameters by its rules, each straight from the file.
+            A host holds no more than what its devices get of one parameter, and one array of the file.
         overrides: fields of `vit_jax.config.Model` that the file doesn't say or that are to differ, such as
             `num_heads=6`, `gelu="tanh"` or `dtype="bfloat16"`.
 
@@ -279,7 +279,7 @@ def configured(found: Model, overrides: dict, where: str, strict: bool = True) -
 
 def _new_head(shapes: dict[str, jax.ShapeDtypeStruct], config: Model, placement: Placement) -> dict[str, Any]:
     values = {"head/kernel": 0.0, "head/bias": config.head_bias}
-    return {name: placement.put(name, np.full(shapes[name].shape, x, np.float32)) for name, x in values.items()}
+    return {name: placement.put(name, np.broadcast_to(np.float32(x), shapes[name].shape)) for name, x in values.items()}
 
 
 def _line(error: Exception) -> str:

@@ -81,8 +81,8 @@ def loading_needs(where: str, placement: OnMesh) -> str:
         return "while a run is restored, a host may hold all that its devices get once more"
     sizes = [part.stat().st_size for part in parts_of(path)]
     files = "1 file" if len(sizes) == 1 else f"{len(sizes)} files"
-    on_the_way = f"on their way to its {placement.local} devices, a host holds {placement.peak / 1e6:,.1f} MB of them"
-    return f"{sum(sizes) / 1e6:,.1f} MB in {files}; {on_the_way} at a time"
+    held = f"a host of {placement.local} holds {placement.peak / 1e6:,.1f} MB at a time"
+    return f"{sum(sizes) / 1e6:,.1f} MB in {files}; on the way to its devices, {held}"
 
 
 def _load(config: Config, label_names: tuple[str, ...], placement: Placement) -> tuple[nnx.Module, str]:

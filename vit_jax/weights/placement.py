@@ -11,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from vit_jax import tree
 from vit_jax.cluster.sharding import spec_of
+from vit_jax.errors import InputError
 
 # What follows the size of pictures, patches or windows. It is small, and waits on the host until it has its last shape,
 # so that it is resampled there in one piece: the same to the bit on any mesh.
@@ -52,6 +53,7 @@ class Placement:
         """Return a parameter that is there already, placed."""
         pending = self.begin(name, array.shape)
         pending.write(..., np.asarray(array))
+        self.note(pending.nbytes)
         return pending.placed()
 
     def settled(self, params: dict) -> dict:
@@ -78,9 +80,16 @@ class OnMesh(Placement):
 
     Attributes:
         local: number of the host's devices.
+
+    Raises:
+        InputError: the mesh lacks an axis that the rules name.
     """
 
     def __init__(self, mesh: Mesh):
+        if lacking := [axis for axis in ("data", "fsdp", "tensor") if axis not in mesh.axis_names]:
+            raise InputError(
+                f"mesh: lacks the axes {', '.join(lacking)}; make it with vit_jax.cluster.sharding.make_mesh"
+            )
         super().__init__(onto=mesh)
         self._mesh = mesh
         self.local = sum(device.process_index == jax.process_index() for device in mesh.devices.flat)
@@ -89,7 +98,7 @@ class OnMesh(Placement):
         return _OnHost(shape) if re.search(RESIZED, name) else _Shards(shape, self._sharding(name, shape))
 
     def put(self, name: str, array: np.ndarray | jax.Array) -> Any:
-        if not isinstance(array, jax.Array) or array.sharding != self._sharding(name, array.shape):
+        if self.onto is None or not isinstance(array, jax.Array) or array.sharding != self._sharding(name, array.shape):
             return super().put(name, array)
         return multihost_utils.process_allgather(array, tiled=True) if re.search(RESIZED, name) else array
 

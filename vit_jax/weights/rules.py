@@ -148,10 +148,18 @@ def convolution(ours: str, theirs: str, *, first: int = 0) -> list[Rule]:
 
 
 class Pair(NamedTuple):
-    """Parameters, and what holds them: one array of a file, or one for each step along their leading axis."""
+    """Parameters, and what holds them: one array of a file, or one for each step along their leading axis.
+
+    Attributes:
+        shapes: of the parameters, by name.
+        each: what one array holds of each of them.
+        wanted: the shape of an array.
+    """
 
     rule: Rule
     shapes: dict[str, Shape]
+    each: list[Shape]
+    wanted: Shape
     arrays: list[Stored]
 
 
@@ -164,7 +172,8 @@ def pair(
         whole = {name: shapes[name].shape for name in rule.ours if name in shapes}
         if not whole:
             continue
-        wanted, found = _packed(rule, _each(rule, whole)), []
+        each = [shape[1:] if rule.stacked else shape for shape in whole.values()]
+        wanted, found = rule.pack(*(np.broadcast_to(np.False_, shape) for shape in each)).shape, []
         numbers = range(next(iter(whole.values()))[0] if rule.stacked else 1)
         for name in (rule.theirs.format(i=i + rule.first) for i in numbers):
             array = left.pop(name, None)
@@ -176,7 +185,7 @@ def pair(
             else:
                 found.append(array)
         if len(found) == len(numbers):
-            pairs.append(Pair(rule, whole, found))
+            pairs.append(Pair(rule, whole, each, wanted, found))
     placed = {name for rule in rules for name in rule.ours}
     missing += [f"{name} (for which this format has no place)" for name in shapes if name not in placed]
     return pairs, Problems(missing, list(left), misshaped)
@@ -185,34 +194,23 @@ def pair(
 def read(pairs: list[Pair], placement: Placement) -> dict[str, Any]:
     """Return the parameters, made one after the other from one array of the file at a time."""
     params = {}
-    for rule, shapes, arrays in pairs:
-        pending = {name: placement.begin(name, shape) for name, shape in shapes.items()}
-        for i, array in enumerate(arrays):
-            _take(rule, array, _each(rule, shapes), pending, i if rule.stacked else ..., placement)
-        params |= {name: pending.pop(name).placed() for name in shapes}
+    for one in pairs:
+        pending = {name: placement.begin(name, shape) for name, shape in one.shapes.items()}
+        for i, array in enumerate(one.arrays):
+            held = _take(one, array, list(pending.values()), i if one.rule.stacked else ...)
+            placement.note(held + sum(each.nbytes for each in pending.values()))
+        params |= {name: pending.pop(name).placed() for name in one.shapes}
     return params
 
 
-def _take(
-    rule: Rule, stored: Stored, shapes: list[Shape], pending: dict[str, Pending], where: Any, placement: Placement
-) -> None:
+def _take(one: Pair, stored: Stored, pending: list[Pending], where: Any) -> int:
+    """Write an array into the parameters that it holds; return the bytes that this took beside theirs."""
     # A function of its own, so that the array is gone before the next is read.
-    array = np.asarray(stored).reshape(_packed(rule, shapes))
-    parts = rule.unpack(array, shapes)
-    for each, part in zip(pending.values(), parts, strict=True):
+    array = np.asarray(stored).reshape(one.wanted)
+    parts = one.rule.unpack(array, one.each)
+    for each, part in zip(pending, parts, strict=True):
         each.write(where, part)
-    copies = sum(part.nbytes for part in parts if not np.may_share_memory(part, array))
-    placement.note(array.nbytes + copies + sum(each.nbytes for each in pending.values()))
-
-
-def _each(rule: Rule, shapes: dict[str, Shape]) -> list[Shape]:
-    """Return what one array of the file holds of each parameter."""
-    return [shape[1:] if rule.stacked else shape for shape in shapes.values()]
-
-
-def _packed(rule: Rule, shapes: list[Shape]) -> Shape:
-    """Return the shape of the array that holds parameters of these shapes."""
-    return rule.pack(*(np.broadcast_to(np.False_, shape) for shape in shapes)).shape
+    return array.nbytes + sum(part.nbytes for part in parts if not np.may_share_memory(part, array))
 
 
 def write(rules: list[Rule], params: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
