@@ -126,6 +126,10 @@ def test_no_damage_is_taken_for_the_state(states, saved, tmp_path, capsys, monke
     assert not any(cancelled)
 
 
+def test_what_is_restored_is_not_gathered_on_the_host(states, saved):
+    assert all(array._npy_value is None for array in jax.tree.leaves(restore(saved, states[2])))
+
+
 def test_nothing_whole_is_left(states, saved, tmp_path, capsys):
     workdir = tmp_path / "run"
     shutil.copytree(saved, workdir)

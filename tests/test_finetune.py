@@ -16,12 +16,13 @@ from tests.test_bad_input import refusal
 from tests.test_configs import CONFIGS
 from tests.tiny import CONFIG, FILE
 from vit_jax import train, tree
-from vit_jax.cluster.sharding import make_mesh, place_params
+from vit_jax.cluster.sharding import make_mesh
 from vit_jax.config import Augment, MeshShape, Model, Optim
 from vit_jax.experiment import build_experiment
 from vit_jax.runs.checkpoint import Checkpoints, load_params
 from vit_jax.runs.directory import Facts, open_workdir, read_facts
 from vit_jax.weights.initialise import start_from
+from vit_jax.weights.placement import OnMesh, Placement
 
 DIGITS = tuple(str(digit) for digit in range(10))
 SIZES = dict(name="custom/2", width=32, depth=2, num_heads=2, mlp_dim=64)
@@ -46,17 +47,18 @@ def weights(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("shape", [MeshShape(fsdp=4), MeshShape(2, 2, 2)])
+@pytest.mark.parametrize("shape", [MeshShape(1, 8), MeshShape(8), MeshShape(2, 2, 2)])
 @pytest.mark.parametrize("name", ["google.npz", "timm.safetensors"])
 def test_state_is_that_of_the_weights_and_no_device_holds_more_than_its_part(weights, name, shape, tmp_path):
     config = dataclasses.replace(BARE, init=str(weights / name), image_size=(12, 8))
-    config, found = start_from(config, DIGITS, tmp_path / "run")
+    config, found = start_from(config, DIGITS, tmp_path / "run", OnMesh(make_mesh(shape)))
     experiment = build_experiment(config, make_mesh(shape), 10, 1000)
-    params = place_params(found.params, experiment.shapes.params)
-    for array in jax.tree.leaves(params):
+    for array, wanted in zip(*map(jax.tree.leaves, (found.params, experiment.shapes.params)), strict=True):
+        assert array.sharding == wanted.sharding
         part = array.sharding.shard_shape(array.shape)
         assert {shard.data.shape for shard in array.addressable_shards} == {part}
-    state = experiment.start(params)
+    state = experiment.start(found.params)
+    assert all(array.is_deleted() for array in jax.tree.leaves(found.params))  # Its memory is the state's.
     assert (state.step, config.model.unroll) == (0, 2)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), state) == jax.tree.map(
         lambda x: (x.shape, x.dtype), experiment.shapes
@@ -70,7 +72,7 @@ def test_state_is_that_of_the_weights_and_no_device_holds_more_than_its_part(wei
 
 def test_architecture_is_the_weights_and_training_is_the_configs(weights, tmp_path):
     config = dataclasses.replace(BARE, init=str(weights / "timm.safetensors"))
-    started, found = start_from(config, DIGITS, tmp_path)
+    started, found = start_from(config, DIGITS, tmp_path, Placement())
     model = started.model
     assert (model.pool, model.registers, model.gelu, model.norm_eps) == ("gap", 2, "exact", 1e-5)
     assert (model.name, model.width, model.depth, model.unroll) == ("custom/2", 32, 2, 2)
@@ -80,7 +82,7 @@ def test_architecture_is_the_weights_and_training_is_the_configs(weights, tmp_pa
     )
     # Other settings are used if they fit the arrays.
     said = dataclasses.replace(config.model, **SIZES, norm_eps=1e-4)
-    assert start_from(dataclasses.replace(config, model=said), DIGITS, tmp_path)[0].model.norm_eps == 1e-4
+    assert start_from(dataclasses.replace(config, model=said), DIGITS, tmp_path, Placement())[0].model.norm_eps == 1e-4
 
 
 def run(folder, capfd, *arguments, init=None):
@@ -129,11 +131,11 @@ def test_head_is_kept_for_the_same_classes_of_a_run_alone(tmp_path):
     checkpoints.close()
     params = params_in(tmp_path / "first")
     config = dataclasses.replace(BARE, init=str(tmp_path / "first"))
-    kept, found = start_from(config, DIGITS, tmp_path / "second")
+    kept, found = start_from(config, DIGITS, tmp_path / "second", Placement())
     assert kept.model.representation == 16
     assert all(np.array_equal(array, params[name]) for name, array in tree.flatten(found.params).items())
     assert found.report.endswith("the head too; the model has their representation=16")
-    new, found = start_from(config, DIGITS[::-1], tmp_path / "second")
+    new, found = start_from(config, DIGITS[::-1], tmp_path / "second", Placement())
     assert new.model.representation is None
     assert "pre_logits" not in found.params
     assert not found.params["head"]["kernel"].any()
@@ -143,7 +145,7 @@ def test_head_is_kept_for_the_same_classes_of_a_run_alone(tmp_path):
 def test_a_resnet_is_started_from_too(tmp_path):
     file = DATA / FILES["bit"]
     config = dataclasses.replace(BARE, init=str(file), model=Model(name="BiT-custom"), channels=3, image_size=32)
-    config, found = start_from(config, DIGITS, tmp_path)
+    config, found = start_from(config, DIGITS, tmp_path, Placement())
     assert config.model.resnet == vit_jax.load(file).config.resnet
     assert found.params["head"]["kernel"].shape[1] == 10
 

@@ -22,7 +22,7 @@ from vit_jax.cache import compile_once
 from vit_jax.card import write_card
 from vit_jax.cluster.preemption import Preemption
 from vit_jax.cluster.processes import joined, topology
-from vit_jax.cluster.sharding import place_batch, place_params
+from vit_jax.cluster.sharding import place_batch
 from vit_jax.config import Config
 from vit_jax.config.files import load_config, parse_overrides
 from vit_jax.data.pipeline import ahead
@@ -57,11 +57,10 @@ def train(config: Config, workdir: Path, preemption: Preemption) -> None:
     if outputs.checkpoints.latest() is not None:
         state = outputs.checkpoints.restore(experiment.shapes)
     elif weights is not None:
-        state = experiment.start(place_params(weights.params, experiment.shapes.params))
+        state = experiment.start(weights.params)
         say(weights.report)
     else:
         state = experiment.init(jax.random.key(config.seed))
-    del weights  # A copy of the parameters in host memory.
     first = step = int(state.step)
     say(f"{config.model.name}: {tree.count(state.params):,} parameters on {topology(mesh)}")
     say(f"steps {first} to {plan.total}, {config.batch} pictures each, in {workdir}")

@@ -30,7 +30,8 @@ from vit_jax.preflight.flops import count_flops
 from vit_jax.preflight.keys import check_keys
 from vit_jax.runs.directory import read_facts
 from vit_jax.runs.final import FinalReport
-from vit_jax.weights.initialise import start_from
+from vit_jax.weights.initialise import loading_needs, start_from
+from vit_jax.weights.placement import Absent
 
 SUSTAINED = 100e12  # FLOP/s of each device, assumed where the time of a step can't be measured.
 TIMED = 3  # steps
@@ -67,9 +68,11 @@ def check(config: Config, workdir: Path, asked: str | None = None) -> None:
     settings = " ".join(f"{key}={value!r}" for key, value in _changed(config))
     _say("config", settings or "the defaults")
     config, examples, label_names, here = _data(config, may_be_absent=asked is not None)
-    config, weights = start_from(config, label_names, workdir)
+    nowhere = Absent(mesh)
+    config, weights = start_from(config, label_names, workdir, nowhere)
     if weights is not None:
         _say("init", weights.report)
+        _say("", loading_needs(config.init, nowhere))
     _check_workdir(config, workdir)
     if asked is not None and config.model.dtype == "auto":
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype="bfloat16"))

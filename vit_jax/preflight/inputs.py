@@ -22,6 +22,7 @@ from vit_jax.preflight.keys import check_keys
 from vit_jax.runs.directory import Facts
 from vit_jax.runs.final import FinalReport
 from vit_jax.weights.initialise import Weights, start_from
+from vit_jax.weights.placement import OnMesh
 
 
 class Inputs(NamedTuple):
@@ -74,7 +75,7 @@ def open_inputs(config: Config, workdir: Path, say: Callable[[str], None]) -> tu
         say(line)
     source = data.open_train(config)
     label_names = source.label_names
-    config, weights = start_from(config, label_names, workdir)
+    config, weights = start_from(config, label_names, workdir, OnMesh(mesh))
     experiment = build_experiment(config, mesh, len(label_names), len(source))
     task, plan = experiment.task, experiment.plan
     traced = experiment.train_step.trace(experiment.shapes, batch_shapes(config, mesh, task), experiment.numbers)

@@ -30,9 +30,13 @@ def set_up_orbax() -> None:
 
 
 def _run_to_the_end(run: Any, main: Coroutine) -> Any:
-    async def whole():
+    # Not the result of the task: Python 3.11 formats that as it ends (`signal.getsignal` of a handler that is bound to
+    # it), for which JAX gathers every restored array in the host's memory, and keeps it there.
+    result = []
+
+    async def whole() -> None:
         try:
-            return await main
+            result.append(await main)
         finally:
             # If one fails, the event loop cancels the others, and TensorStore 0.1.86 deadlocks if it cancels one that
             # is just ending: it waits for its callback, which waits for the interpreter's lock. Orbax cancels nothing
@@ -40,4 +44,5 @@ def _run_to_the_end(run: Any, main: Coroutine) -> Any:
             if others := asyncio.all_tasks() - {asyncio.current_task()}:
                 await asyncio.wait(others)
 
-    return run(whole())
+    run(whole())
+    return result.pop()

@@ -17,6 +17,7 @@ from vit_jax.experiment import Experiment, batch_shapes, build_experiment
 from vit_jax.preflight.flops import count_flops
 from vit_jax.sweeps.plan import Run
 from vit_jax.weights.initialise import start_from
+from vit_jax.weights.placement import Absent
 
 BUDGET = 4.0  # seconds of the CPU that tracing different models may take
 
@@ -106,7 +107,7 @@ def _one_device() -> Mesh:
 def _built(
     config: Config, classes: tuple[str, ...], examples: int, mesh: Mesh, workdir: Path
 ) -> tuple[Config, Experiment]:
-    config, _ = start_from(config, classes, workdir)
+    config, _ = start_from(config, classes, workdir, Absent(mesh))
     model = dataclasses.replace(config.model, attention="auto")  # That of the runs may not exist on this device.
     config = dataclasses.replace(config, model=model, mesh=MeshShape())
     return config, build_experiment(config, mesh, len(classes), examples)

@@ -18,13 +18,13 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from vit_jax.cache import compile_once
 from vit_jax.card import write_card
 from vit_jax.cluster.preemption import Preemption
 from vit_jax.cluster.processes import joined, topology
-from vit_jax.cluster.sharding import place_params
 from vit_jax.config import Config
 from vit_jax.config.files import load_config
 from vit_jax.data.pipeline import ahead
@@ -78,11 +78,11 @@ def train_together(configs: list[Config], workdirs: list[Path], preemption: Pree
     if first:
         states = [run.checkpoints.restore(experiment.shapes, first) for run in runs]
     elif weights is not None:
-        states = [experiment.start(place_params(weights.params, experiment.shapes.params)) for _ in runs]
+        states = [experiment.start(jax.tree.map(jnp.copy, weights.params)) for _ in runs]
         say(weights.report)
     else:
         states = [experiment.init(jax.random.key(config.seed)) for config in configs]
-    del weights  # A copy of the parameters in host memory.
+    del weights
     say(f"{len(runs)} runs of {configs[0].model.name} together on {topology(mesh)}")
     say(f"steps {first} to {plan.total}, {configs[0].batch} pictures each, in {', '.join(map(str, workdirs))}")
     ended = {}

@@ -4,12 +4,12 @@ import dataclasses
 import os
 import pathlib
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 
 from vit_jax import tree
 from vit_jax.cluster.sharding import make_mesh
@@ -20,10 +20,12 @@ from vit_jax.models import Backbone, Swin, abstract_model, init_params
 from vit_jax.models.resize import Method
 from vit_jax.models.variants import Size, kind_of, name_of, resolve
 from vit_jax.weights.fetch import fetch
-from vit_jax.weights.folder import read_folder
+from vit_jax.weights.files import Stored
+from vit_jax.weights.folder import open_folder
 from vit_jax.weights.formats import FORMATS
 from vit_jax.weights.huggingface_families import FAMILIES
-from vit_jax.weights.rules import read
+from vit_jax.weights.placement import OnDevice, OnMesh, Placement
+from vit_jax.weights.rules import pair, read
 from vit_jax.weights.saving import save
 
 __all__ = ["configured", "load", "save"]
@@ -39,9 +41,6 @@ HEAD = r"(params/)?(resnet/)?head/.*|head\.(fc\.)?(weight|bias)|classifier\..*"
 # What a model's name says.
 SIZE_KEYS = ("patch", *Size._fields, "resnet", "resnet_width", "swin")
 
-# From an array to where it is to lie.
-Put = Callable[[np.ndarray], Any]
-
 
 def load(
     where: str | os.PathLike,
@@ -54,6 +53,7 @@ def load(
     strict: bool = True,
     checkpoint: str = "newest",
     host: bool = False,
+    mesh: Mesh | None = None,
     **overrides,
 ) -> Backbone:
     """Return the model that a weight file holds, its architecture read off the file.
@@ -70,6 +70,8 @@ def load(
         strict: False takes what fits, leaves the rest as initialised and warns of it.
         checkpoint: of a run directory: "newest" (that is intact), "best" or a step.
         host: True leaves the parameters in the host's memory, as NumPy arrays: a model too large for one device.
+        mesh: of `vit_jax.cluster.sharding.make_mesh`; splits the parameters by its rules, each straight from the file.
+            A host holds no more than what its devices get of one parameter, and one array of the file.
         overrides: fields of `vit_jax.config.Model` that the file doesn't say or that are to differ, such as
             `num_heads=6`, `gelu="tanh"` or `dtype="bfloat16"`.
 
@@ -79,19 +81,47 @@ def load(
     Raises:
         InputError: not a whole file of a known format, or its arrays and the model differ (all are listed).
     """
+    if host and mesh is not None:
+        raise InputError("host=True leaves parameters on the host, mesh= puts them on devices: give one of them")
+    placement = OnMesh(mesh) if mesh is not None else Placement() if host else OnDevice()
+    how = dict(num_classes=num_classes, image_size=image_size, patch=patch, resample=resample, grid=grid)
+    model = load_onto(placement, where, **how, strict=strict, checkpoint=checkpoint, **overrides)
+    graph, state = nnx.split(model)
+    return nnx.merge(graph, placement.settled(nnx.to_pure_dict(state)))
+
+
+def load_onto(
+    placement: Placement,
+    where: str | os.PathLike,
+    *,
+    num_classes: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    patch: int | None = None,
+    resample: Literal["bilinear", "bicubic", "bicubic_sharp"] = "bilinear",
+    grid: tuple[int, int] | None = None,
+    strict: bool = True,
+    checkpoint: str = "newest",
+    **overrides,
+) -> Backbone:
+    """Return the model of `load`, to be resized if need be before `placement.settled` gives its parameters their place.
+
+    Raises:
+        InputError: as for `load`.
+    """
     if num_classes is not None and num_classes < 1:
         raise InputError(f"num_classes={num_classes}: must be at least 1")
     # Unlike other fields, it may differ from that of the arrays, which follow.
     window = overrides.pop("window", None)
     path = fetch(where)
     overrides |= {} if resample is None else {"resample": resample}
-    put = np.asarray if host else _on_device
     if (path / "run.json").is_file():
-        model = _from_run(path, checkpoint, num_classes, put, strict, overrides)
+        model = _from_run(path, checkpoint, num_classes, placement, strict, overrides)
     elif checkpoint != "newest":
         raise InputError(f"{where}: has no checkpoints to choose {checkpoint!r} from: it is not a run directory")
     else:
-        model = _from_file(path, str(where), num_classes, put, grid, strict, overrides)
+        skip = rf"{NO_WEIGHTS}|{HEAD}" if num_classes is not None else NO_WEIGHTS
+        with open_folder(path, skip) as (arrays, notes):
+            model = _from_file(arrays, notes, str(where), num_classes, placement, grid, strict, overrides)
     if window is not None:
         if not isinstance(model, Swin):
             raise InputError(f"{where}: window={window} means nothing for {model.config.name!r}, which has none")
@@ -99,11 +129,6 @@ def load(
     if image_size is not None or patch is not None:
         model.resize(model.image_size if image_size is None else height_width(image_size), patch)
     return model
-
-
-def _on_device(array: np.ndarray) -> jax.Array:
-    # One copy, made before the next begins: `jnp.asarray` makes two.
-    return jax.device_put(array).block_until_ready()
 
 
 def _host() -> jax.Device:
@@ -114,7 +139,7 @@ def _host() -> jax.Device:
 
 
 def _from_run(
-    path: pathlib.Path, checkpoint: str, num_classes: int | None, put: Put, strict: bool, overrides: dict
+    path: pathlib.Path, checkpoint: str, num_classes: int | None, placement: Placement, strict: bool, overrides: dict
 ) -> Backbone:
     # Orbax and Grain are slow to import, and only run directories need them.
     from vit_jax.runs.checkpoint import load_params
@@ -124,12 +149,12 @@ def _from_run(
     facts = run.model_facts(len(label_names))
     if run.task in PRETRAINING:
         label_names = None
-    mesh = make_mesh(MeshShape(), [_host()])
+    mesh = placement.onto or make_mesh(MeshShape(), [_host()])
     restored = tree.flatten(load_params(path, facts, mesh, checkpoint))
-    params = {name: put(np.asarray(array)) for name, array in restored.items()}
-    found = resolve(run.model)
     # What a task put on the encoder to train it is left behind.
-    params = {name: array for name, array in params.items() if not name.startswith("pretraining/")}
+    names = [name for name in restored if not name.startswith("pretraining/")]
+    params = {name: placement.put(name, restored.pop(name)) for name in names}
+    found = resolve(run.model)
     facts = facts | {"config": configured(found, overrides, str(path), strict), "parts": None}
     facts["num_classes"] = facts["num_classes"] if num_classes is None else num_classes
     own = {"label_names": label_names, "preprocessing": dataclasses.asdict(Preprocessing.of(run.data, run.model))}
@@ -137,7 +162,7 @@ def _from_run(
     shapes = tree.flatten(nnx.to_pure_dict(state))
     if num_classes is not None:
         params = {name: array for name, array in params.items() if name in shapes or not name.startswith("pre_logits/")}
-        params |= _new_head(shapes, facts["config"], put)
+        params |= _new_head(shapes, facts["config"], placement)
     if differing := sorted(
         name
         for name in shapes.keys() | params.keys()
@@ -148,15 +173,15 @@ def _from_run(
 
 
 def _from_file(
-    path: pathlib.Path,
+    arrays: dict[str, Stored],
+    notes: dict[str, Any],
     where: str,
     num_classes: int | None,
-    put: Put,
+    placement: Placement,
     grid: tuple[int, int] | None,
     strict: bool,
     overrides: dict,
 ) -> Backbone:
-    arrays, notes = read_folder(path, rf"{NO_WEIGHTS}|{HEAD}" if num_classes is not None else NO_WEIGHTS)
     format = next((module for module in FORMATS.values() if module.matches(arrays)), None)
     if format is None:
         some = ", ".join(list(arrays)[:3])
@@ -189,7 +214,7 @@ def _from_file(
     table = format.rules(facts["config"], arrays)
     new_head = {name for name in shapes if num_classes and name.startswith("head/")}
     kept = {name: shape for name, shape in shapes.items() if name not in new_head}
-    params, problems = read(table, arrays, kept, put)
+    pairs, problems = pair(table, arrays, kept)
     if num_classes:
         # A representation layer that the model is not to have goes with the head it was made for.
         problems.unexpected[:] = [name for name in problems.unexpected if not name.startswith("pre_logits/")]
@@ -197,11 +222,14 @@ def _from_file(
         message = f"{where} does not fit the model {facts['config'].name!r}: {problems}"
         if strict:
             raise InputError(message)
-        warnings.warn(message, stacklevel=3)
+        warnings.warn(message, stacklevel=4)
+    params = read(pairs, placement)
     if num_classes:
-        params |= _new_head(shapes, facts["config"], put)
-    if len(params) < len(shapes):
-        params = tree.flatten(init_params(jax.random.key(0), **facts)) | params
+        params |= _new_head(shapes, facts["config"], placement)
+    if missing := [name for name in shapes if name not in params]:
+        draw = jax.jit(lambda key: tree.select(init_params(key, **facts), missing))
+        drawn = tree.flatten(draw(jax.random.key(0)))
+        params |= {name: placement.put(name, drawn.pop(name)) for name in missing}
     return nnx.merge(graph, tree.map_named(lambda name, _: params[name], nnx.to_pure_dict(state)))
 
 
@@ -251,9 +279,9 @@ def configured(found: Model, overrides: dict, where: str, strict: bool = True) -
     return config
 
 
-def _new_head(shapes: dict[str, jax.ShapeDtypeStruct], config: Model, put: Put) -> dict[str, Any]:
+def _new_head(shapes: dict[str, jax.ShapeDtypeStruct], config: Model, placement: Placement) -> dict[str, Any]:
     values = {"head/kernel": 0.0, "head/bias": config.head_bias}
-    return {name: put(np.full(shapes[name].shape, value, np.float32)) for name, value in values.items()}
+    return {name: placement.put(name, np.broadcast_to(np.float32(x), shapes[name].shape)) for name, x in values.items()}
 
 
 def _line(error: Exception) -> str:

@@ -1,6 +1,7 @@
 """Arrays in files, read without trusting the file and written so that a failure leaves the old file whole."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import math
@@ -9,7 +10,7 @@ import pathlib
 import re
 import uuid
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import ml_dtypes
@@ -24,15 +25,37 @@ CHUNK = 1 << 20
 FLOATS = (("f", 2), ("f", 4), ("f", 8))
 
 
-def read_arrays(path: str | os.PathLike, skip: str | None = None) -> dict[str, np.ndarray]:
-    """Return the named arrays of an `.npz` or `.safetensors` file as float32, in the file's order.
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """An array of an open file: its shape is known, and `np.asarray` reads it, as float32, each time anew.
+
+    Reading raises `InputError` if it holds NaN or infinity, or is damaged.
+    """
+
+    shape: tuple[int, ...]
+    read: Callable[[], np.ndarray]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self.read().astype(dtype or np.float32, copy=False)
+
+
+@contextlib.contextmanager
+def open_arrays(path: str | os.PathLike, skip: str | None = None) -> Iterator[dict[str, Stored]]:
+    """Yield the named arrays of an `.npz` or `.safetensors` file, in the file's order, to be read while it is open.
 
     Args:
-        skip: regular expression; arrays whose whole name matches are left unread (an optimizer's state, say).
+        skip: regular expression; arrays whose whole name matches are left out (an optimizer's state, say).
 
     Raises:
-        InputError: a missing, truncated or foreign file, a pickle, an array that is not of floats, NaN or infinity, no
-            arrays at all.
+        InputError: a missing, truncated or foreign file, a pickle, an array that is not of floats, no arrays at all.
     """
     path = pathlib.Path(path)
     ending = path.suffix.lower()
@@ -45,22 +68,25 @@ def read_arrays(path: str | os.PathLike, skip: str | None = None) -> dict[str, n
         )
     if ending == ".h5":
         raise InputError(f"{path}: HDF5 isn't read; get the .npz or .safetensors file of these weights")
-    reader = {".npz": _read_npz, ".safetensors": _read_safetensors}.get(ending)
-    if reader is None:
+    opened = {".npz": _open_npz, ".safetensors": _open_safetensors}.get(ending)
+    if opened is None:
         raise InputError(f"{path}: a weight file ends in .npz or .safetensors")
-    try:
-        arrays = reader(path, re.compile(skip) if skip else None)
-    except InputError:
-        raise
-    except OSError as error:
-        raise InputError(f"{path}: can't be read ({error.strerror or _line(error)})") from error
-    except Exception as error:  # The parsers raise a dozen types on damaged bytes, struct.error to RecursionError.
-        raise InputError(
-            f"{path}: not a whole {ending} file ({_line(error)}); delete it and download or write it again"
-        ) from error
-    if not arrays and skip is None:
-        raise InputError(f"{path}: holds no arrays")
-    return arrays
+    with contextlib.ExitStack() as stack:
+        with _refusing(path):
+            arrays = opened(path, re.compile(skip) if skip else None, stack)
+        if not arrays and skip is None:
+            raise InputError(f"{path}: holds no arrays")
+        yield arrays
+
+
+def read_arrays(path: str | os.PathLike, skip: str | None = None) -> dict[str, np.ndarray]:
+    """Return all the arrays that `open_arrays` yields, as float32.
+
+    Raises:
+        InputError: as for `open_arrays`, and NaN or infinity.
+    """
+    with open_arrays(path, skip) as arrays:
+        return {name: np.asarray(array) for name, array in arrays.items()}
 
 
 def write_npz(path: str | os.PathLike, arrays: Mapping[str, Any]) -> None:
@@ -125,47 +151,75 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
             part.unlink()
 
 
-def _read_npz(path: pathlib.Path, skip: re.Pattern | None) -> dict[str, np.ndarray]:
+@contextlib.contextmanager
+def _refusing(path: pathlib.Path) -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path}: can't be read ({error.strerror or _line(error)})") from error
+    except Exception as error:  # The parsers raise a dozen types on damaged bytes, struct.error to RecursionError.
+        raise InputError(
+            f"{path}: not a whole {path.suffix.lower()} file ({_line(error)}); delete it and download or write it again"
+        ) from error
+
+
+def _open_npz(path: pathlib.Path, skip: re.Pattern | None, stack: contextlib.ExitStack) -> dict[str, Stored]:
+    archive, arrays = stack.enter_context(zipfile.ZipFile(path)), {}
+    for member in archive.infolist():
+        name = member.filename.removesuffix(".npy")
+        if not (skip and skip.fullmatch(name)):
+            arrays[name] = _member(path, archive, member, name)
+    return arrays
+
+
+def _member(path: pathlib.Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> Stored:
     headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    arrays = {}
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            name = member.filename.removesuffix(".npy")
-            if skip and skip.fullmatch(name):
-                continue
-            where = f"{path}: {name}"
-            with archive.open(member) as stream:
-                shape, columns_first, dtype = headers[np.lib.format.read_magic(stream)](stream)
-                # NumPy has no name for bfloat16 and writes it as two bytes of anything.
-                dtype = np.dtype(ml_dtypes.bfloat16) if dtype == np.dtype("V2") else dtype
-                if dtype != ml_dtypes.bfloat16 and (dtype.kind, dtype.itemsize) not in FLOATS:
-                    raise InputError(_not_floats(where, dtype))
-                if stream.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
-                    raise InputError(f"{where} claims shape {shape}, which isn't the size of what is stored")
-                array = _read_floats(stream, dtype, shape[::-1] if columns_first else shape, where)
-                # The checksum is compared where a read meets the end.
-                stream.read(1)
-            arrays[name] = array.T if columns_first else array
-    return arrays
+    where = f"{path}: {name}"
+    with archive.open(member) as stream:
+        shape, columns_first, dtype = headers[np.lib.format.read_magic(stream)](stream)
+        start = stream.tell()
+    # NumPy has no name for bfloat16 and writes it as two bytes of anything.
+    dtype = np.dtype(ml_dtypes.bfloat16) if dtype == np.dtype("V2") else dtype
+    if dtype != ml_dtypes.bfloat16 and (dtype.kind, dtype.itemsize) not in FLOATS:
+        raise InputError(_not_floats(where, dtype))
+    if start + math.prod(shape) * dtype.itemsize != member.file_size:
+        raise InputError(f"{where} claims shape {shape}, which isn't the size of what is stored")
+
+    def read() -> np.ndarray:
+        with _refusing(path), archive.open(member) as stream:
+            stream.read(start)
+            array = _read_floats(stream, dtype, shape[::-1] if columns_first else shape, where)
+            # The checksum is compared where a read meets the end.
+            stream.read(1)
+        return array.T if columns_first else array
+
+    return Stored(shape, read)
 
 
-def _read_safetensors(path: pathlib.Path, skip: re.Pattern | None) -> dict[str, np.ndarray]:
+def _open_safetensors(path: pathlib.Path, skip: re.Pattern | None, stack: contextlib.ExitStack) -> dict[str, Stored]:
     dtypes = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": ml_dtypes.bfloat16}
-    arrays = {}
     # The library checks the header against the file; its arrays are mapped pages, which would count as memory twice.
-    with safetensors.safe_open(path, framework="np"), open(path, "rb") as stream:
-        size = int.from_bytes(stream.read(8), "little")
-        header = json.loads(stream.read(size))
-        header.pop("__metadata__", None)
-        for name, entry in header.items():
-            if skip and skip.fullmatch(name):
-                continue
-            where = f"{path}: {name}"
-            if entry["dtype"] not in dtypes:
-                raise InputError(_not_floats(where, entry["dtype"]))
-            stream.seek(8 + size + entry["data_offsets"][0])
-            arrays[name] = _read_floats(stream, np.dtype(dtypes[entry["dtype"]]), tuple(entry["shape"]), where)
-    return arrays
+    with safetensors.safe_open(path, framework="np"):
+        stream = stack.enter_context(path.open("rb"))
+    size = int.from_bytes(stream.read(8), "little")
+    header = json.loads(stream.read(size))
+    header.pop("__metadata__", None)
+
+    def stored(name: str, entry: dict[str, Any]) -> Stored:
+        where, shape = f"{path}: {name}", tuple(entry["shape"])
+        if entry["dtype"] not in dtypes:
+            raise InputError(_not_floats(where, entry["dtype"]))
+
+        def read() -> np.ndarray:
+            with _refusing(path):
+                stream.seek(8 + size + entry["data_offsets"][0])
+                return _read_floats(stream, np.dtype(dtypes[entry["dtype"]]), shape, where)
+
+        return Stored(shape, read)
+
+    return {name: stored(name, entry) for name, entry in header.items() if not (skip and skip.fullmatch(name))}
 
 
 def _read_floats(stream: io.BufferedIOBase, dtype: np.dtype, shape: tuple[int, ...], where: str) -> np.ndarray:

@@ -1,10 +1,11 @@
 """A weight file, or the folder of a model: its arrays, in one file or in several, and what JSON files say of it."""
 
+import contextlib
 import json
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import safetensors
 
 from vit_jax.errors import InputError
@@ -13,33 +14,36 @@ from vit_jax.weights import files
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
-def read_folder(path: pathlib.Path, skip: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Return arrays, without `params/` before their names, and what else is noted of the model.
+@contextlib.contextmanager
+def open_folder(path: pathlib.Path, skip: str) -> Iterator[tuple[dict[str, files.Stored], dict[str, Any]]]:
+    """Yield arrays, without `params/` before their names, and what else is noted of the model.
 
     Args:
         path: a file, or a folder of `model.safetensors` or of the files that `model.safetensors.index.json` names.
-        skip: as for `files.read_arrays`.
+        skip: as for `files.open_arrays`.
 
     Raises:
         InputError: a file is missing or damaged, or none of the arrays is of a model of pictures.
     """
-    parts = _parts(path)
-    arrays = {name: array for part in parts for name, array in files.read_arrays(part, skip).items()}
-    if not arrays:
-        raise InputError(f"{path}: holds no arrays of a model of pictures")
-    if any(name.startswith("params/") for name in arrays):
-        arrays = {name.removeprefix("params/"): arrays[name] for name in list(arrays) if name.startswith("params/")}
-    notes: dict[str, Any] = {}
-    if parts[0].suffix == ".safetensors":
-        with safetensors.safe_open(parts[0], "np") as opened:
-            notes |= opened.metadata() or {}
-    if path.is_dir() or path.name == WEIGHTS:
-        notes |= _json(parts[0].with_name("config.json")) or {}
-        notes["preprocessor_config.json"] = _json(parts[0].with_name("preprocessor_config.json"))
-    return arrays, notes
+    parts = parts_of(path)
+    with contextlib.ExitStack() as stack:
+        opened = [stack.enter_context(files.open_arrays(part, skip)) for part in parts]
+        arrays = {name: array for part in opened for name, array in part.items()}
+        if not arrays:
+            raise InputError(f"{path}: holds no arrays of a model of pictures")
+        if any(name.startswith("params/") for name in arrays):
+            arrays = {name.removeprefix("params/"): x for name, x in arrays.items() if name.startswith("params/")}
+        notes: dict[str, Any] = {}
+        if parts[0].suffix == ".safetensors":
+            with safetensors.safe_open(parts[0], "np") as first:
+                notes |= first.metadata() or {}
+        if path.is_dir() or path.name == WEIGHTS:
+            notes |= _json(parts[0].with_name("config.json")) or {}
+            notes["preprocessor_config.json"] = _json(parts[0].with_name("preprocessor_config.json"))
+        yield arrays, notes
 
 
-def _parts(path: pathlib.Path) -> list[pathlib.Path]:
+def parts_of(path: pathlib.Path) -> list[pathlib.Path]:
     """Return the files that hold the arrays."""
     if not path.is_dir():
         return [path]

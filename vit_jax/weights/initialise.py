@@ -4,8 +4,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import numpy as np
 from flax import nnx
 
 from vit_jax import tree
@@ -13,8 +11,10 @@ from vit_jax.config import PRETRAINING, Config, Model
 from vit_jax.errors import InputError
 from vit_jax.runs.checkpoint import Checkpoints
 from vit_jax.runs.directory import read_facts
-from vit_jax.weights import SIZE_KEYS, configured, load
+from vit_jax.weights import SIZE_KEYS, configured, load_onto
 from vit_jax.weights.fetch import fetch
+from vit_jax.weights.folder import parts_of
+from vit_jax.weights.placement import OnMesh, Placement
 
 # What says how a model is trained and run: the config's always. The rest of an architecture is that of the weights,
 # unless the config sets it to something else than its default.
@@ -32,7 +32,7 @@ CONFIGS_OWN = (
 
 
 class Weights(NamedTuple):
-    """Parameters to start from, in the host's memory.
+    """Parameters to start from, placed.
 
     Attributes:
         report: one line: which are taken, resized and new, and what the model has from them that the config didn't say.
@@ -42,10 +42,15 @@ class Weights(NamedTuple):
     report: str
 
 
-def start_from(config: Config, label_names: tuple[str, ...], workdir: Path) -> tuple[Config, Weights | None]:
+def start_from(
+    config: Config, label_names: tuple[str, ...], workdir: Path, placement: Placement
+) -> tuple[Config, Weights | None]:
     """Return the config with the architecture of the weights of `config.init`, and the weights.
 
     A run that has a checkpoint says itself what it started from: the weights are not opened again, and None.
+
+    Args:
+        placement: where the parameters go.
 
     Raises:
         InputError: the weights can't be read, or are not of the model that the config names.
@@ -60,16 +65,27 @@ def start_from(config: Config, label_names: tuple[str, ...], workdir: Path) -> t
         model = configured(read_facts(workdir).config.model, _stated(config.model), str(workdir))
         return dataclasses.replace(config, model=model), None
     try:
-        model, report = _load(config, label_names)
+        model, report = _load(config, label_names, placement)
     except InputError as error:
         raise InputError(f"config.init: {error}") from error
     if theirs := _inherited(config.model, model.config):
         report += f"; the model has their {theirs}"
-    params = jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.split(model)[1]))
+    params = placement.settled(nnx.to_pure_dict(nnx.split(model)[1]))
     return dataclasses.replace(config, model=model.config), Weights(params, report)
 
 
-def _load(config: Config, label_names: tuple[str, ...]) -> tuple[nnx.Module, str]:
+def loading_needs(where: str, placement: OnMesh) -> str:
+    """Return a line on what was read of the weights, and what a host held of them on the way to its devices."""
+    path = fetch(where)
+    if (path / "run.json").is_file():
+        return "while a run is restored, a host may hold all that its devices get once more"
+    sizes = [part.stat().st_size for part in parts_of(path)]
+    files = "1 file" if len(sizes) == 1 else f"{len(sizes)} files"
+    held = f"a host of {placement.local} holds {placement.peak / 1e6:,.1f} MB at a time"
+    return f"{sum(sizes) / 1e6:,.1f} MB in {files}; on the way to its devices, {held}"
+
+
+def _load(config: Config, label_names: tuple[str, ...], placement: Placement) -> tuple[nnx.Module, str]:
     path, stated = fetch(config.init), _stated(config.model)
     # Only a run says what its classes are called; of any other weights the head is another data set's.
     run = read_facts(path) if (path / "run.json").is_file() else None
@@ -77,7 +93,7 @@ def _load(config: Config, label_names: tuple[str, ...]) -> tuple[nnx.Module, str
     same = run is not None and run.label_names == label_names and not left
     if not same:
         stated["representation"] = config.model.representation
-    model = load(config.init, num_classes=None if same else len(label_names), host=True, **stated)
+    model = load_onto(placement, config.init, num_classes=None if same else len(label_names), **stated)
     if model.channels != config.channels:
         raise InputError(f"{config.init}: takes {model.channels} channels, not config.channels={config.channels}")
     before, size = _shapes(model), config.height_width()

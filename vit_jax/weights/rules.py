@@ -10,6 +10,8 @@ import jax
 import numpy as np
 
 from vit_jax.errors import InputError
+from vit_jax.weights.files import Stored
+from vit_jax.weights.placement import Pending, Placement
 
 Shape = tuple[int, ...]
 
@@ -30,6 +32,11 @@ class Rule(NamedTuple):
     pack: Callable[..., np.ndarray]
     unpack: Callable[[np.ndarray, list[Shape]], list[np.ndarray]]
     first: int = 0
+
+    @property
+    def stacked(self) -> bool:
+        """Whether it is of several arrays, one for each step along the leading axis."""
+        return "{i" in self.theirs
 
 
 class Problems(NamedTuple):
@@ -154,49 +161,70 @@ def convolution(ours: str, theirs: str, *, first: int = 0) -> list[Rule]:
     return [kernel, same(f"{ours}/bias", f"{theirs}.bias", first=first)]
 
 
-def read(
-    rules: list[Rule],
-    arrays: dict[str, np.ndarray],
-    shapes: dict[str, jax.ShapeDtypeStruct],
-    put: Callable[[np.ndarray], Any],
-) -> tuple[dict[str, Any], Problems]:
-    """Return the parameters that a file's arrays hold, and what does not fit; `arrays` is emptied on the way.
+class Pair(NamedTuple):
+    """Parameters, and what holds them: one array of a file, or one for each step along their leading axis.
 
-    Args:
-        put: puts a parameter where it is to lie.
+    Attributes:
+        shapes: of the parameters, by name.
+        each: what one array holds of each of them.
+        wanted: the shape of an array.
     """
-    params, missing, misshaped = {}, [], []
+
+    rule: Rule
+    shapes: dict[str, Shape]
+    each: list[Shape]
+    wanted: Shape
+    arrays: list[Stored]
+
+
+def pair(
+    rules: list[Rule], arrays: dict[str, Stored], shapes: dict[str, jax.ShapeDtypeStruct]
+) -> tuple[list[Pair], Problems]:
+    """Return what holds each parameter, and what does not fit, by the shapes alone: nothing is read."""
+    pairs, left, missing, misshaped = [], dict(arrays), [], []
     for rule in rules:
-        names = [name for name in rule.ours if name in shapes]
-        if not names:
+        whole = {name: shapes[name].shape for name in rule.ours if name in shapes}
+        if not whole:
             continue
-        whole = [shapes[name].shape for name in names]
-        stacked = "{i" in rule.theirs
-        each = [shape[1:] if stacked else shape for shape in whole]
-        wanted = rule.pack(*(np.broadcast_to(np.float32(0), shape) for shape in each)).shape
-        filled = [np.empty(shape, np.float32) for shape in whole]
-        fits = True
-        for i in range(whole[0][0] if stacked else 1):
-            name = rule.theirs.format(i=i + rule.first)
-            # Taken out, so that its memory is free before the next parameter is made.
-            array = arrays.pop(name, None)
-            # Published hybrids have norms of shape (1, 1, 1, channels).
-            if array is not None and array.shape[: -len(wanted)] == (1,) * (array.ndim - len(wanted)):
-                array = array.reshape(array.shape[-len(wanted) :])
+        each = [shape[1:] if rule.stacked else shape for shape in whole.values()]
+        wanted, found = rule.pack(*(np.broadcast_to(np.False_, shape) for shape in each)).shape, []
+        numbers = range(next(iter(whole.values()))[0] if rule.stacked else 1)
+        for name in (rule.theirs.format(i=i + rule.first) for i in numbers):
+            array = left.pop(name, None)
             if array is None:
                 missing.append(name)
-            elif array.shape != wanted:
+            # Published hybrids have norms of shape (1, 1, 1, channels).
+            elif array.shape != (1,) * (array.ndim - len(wanted)) + wanted:
                 misshaped.append(f"{name} {array.shape}, wanted {wanted}")
             else:
-                for target, part in zip(filled, rule.unpack(array, each), strict=True):
-                    target[i if stacked else ...] = part
-                continue
-            fits = False
-        if fits:
-            params |= {name: put(array) for name, array in zip(names, filled, strict=True)}
+                found.append(array)
+        if len(found) == len(numbers):
+            pairs.append(Pair(rule, whole, each, wanted, found))
     placed = {name for rule in rules for name in rule.ours}
     missing += [f"{name} (for which this format has no place)" for name in shapes if name not in placed]
-    return params, Problems(missing, list(arrays), misshaped)
+    return pairs, Problems(missing, list(left), misshaped)
+
+
+def read(pairs: list[Pair], placement: Placement) -> dict[str, Any]:
+    """Return the parameters, made one after the other from one array of the file at a time."""
+    params = {}
+    for one in pairs:
+        pending = {name: placement.begin(name, shape) for name, shape in one.shapes.items()}
+        for i, array in enumerate(one.arrays):
+            held = _take(one, array, list(pending.values()), i if one.rule.stacked else ...)
+            placement.note(held + sum(each.nbytes for each in pending.values()))
+        params |= {name: pending.pop(name).placed() for name in one.shapes}
+    return params
+
+
+def _take(one: Pair, stored: Stored, pending: list[Pending], where: Any) -> int:
+    """Write an array into the parameters that it holds; return the bytes that this took beside theirs."""
+    # A function of its own, so that the array is gone before the next is read.
+    array = np.asarray(stored).reshape(one.wanted)
+    parts = one.rule.unpack(array, one.each)
+    for each, part in zip(pending, parts, strict=True):
+        each.write(where, part)
+    return array.nbytes + sum(part.nbytes for part in parts if not np.may_share_memory(part, array))
 
 
 def write(rules: list[Rule], params: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -207,7 +235,7 @@ def write(rules: list[Rule], params: dict[str, np.ndarray]) -> dict[str, np.ndar
         if not parts:
             continue
         written.update(rule.ours)
-        if "{i" in rule.theirs:
+        if rule.stacked:
             for i, slices in enumerate(zip(*parts, strict=True)):
                 arrays[rule.theirs.format(i=i + rule.first)] = rule.pack(*slices)
         else:
