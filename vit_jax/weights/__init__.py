@@ -97,7 +97,7 @@ def load_onto(
     num_classes: int | None = None,
     image_size: int | tuple[int, int] | None = None,
     patch: int | None = None,
-    resample: Literal["bilinear", "bicubic", "bicubic_sharp"] = "bilinear",
+    resample: Method | None = None,
     grid: tuple[int, int] | None = None,
     strict: bool = True,
     checkpoint: str = "newest",
