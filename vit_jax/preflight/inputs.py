@@ -21,6 +21,7 @@ from vit_jax.preflight.keys import check_keys
 from vit_jax.runs.directory import Facts
 from vit_jax.runs.final import FinalReport
 from vit_jax.weights.initialise import Weights, start_from
+from vit_jax.weights.zeroshot import open_head
 
 
 class Inputs(NamedTuple):
@@ -82,7 +83,9 @@ def open_inputs(config: Config, workdir: Path, say: Callable[[str], None]) -> tu
     say(f"reading {len(source):,} train pictures")
     bad = BadPictures(len(source), config.data.max_bad)
     source = data.prepare(source, config, bad, train=True, columns=task.columns)
-    subject = functools.partial(Subject, experiment.graph, task, label_names=label_names, mesh=mesh)
+    subject = functools.partial(
+        Subject, experiment.graph, task, label_names=label_names, mesh=mesh, text_head=open_head
+    )
     evaluate, report = Evaluators(subject(config)), FinalReport(config, subject, workdir)
     for name, number in evaluate.pictures.items():
         say(f"evaluating {name!r}, {number:,} pictures, every {plan.evaluations[name]:,} steps")

@@ -17,6 +17,7 @@ from vit_jax.config import PRETRAINING, MeshShape, Model, Preprocessing, from_di
 from vit_jax.errors import InputError, nearest
 from vit_jax.labels import imagenet_names
 from vit_jax.models import Backbone, Swin, abstract_model, init_params
+from vit_jax.models.text import ImageText
 from vit_jax.models.variants import Size, kind_of, name_of, resolve
 from vit_jax.weights.fetch import fetch
 from vit_jax.weights.folder import read_folder
@@ -24,12 +25,13 @@ from vit_jax.weights.formats import FORMATS
 from vit_jax.weights.huggingface_families import FAMILIES
 from vit_jax.weights.rules import read
 from vit_jax.weights.saving import save
+from vit_jax.weights.text import read_pair
 
 __all__ = ["configured", "load", "save"]
 
 # Arrays that are no weights of an encoder or classifier: the optimizer and clock of a big_vision run, the pooler that
 # Transformers' classifier leaves out, what stands for hidden patches in pre-training, and all but the image tower of a
-# CLIP or SigLIP.
+# CLIP or SigLIP, which `text` reads.
 NO_WEIGHTS = (
     r"(opt|chrono|extra)/.*|(vit\.)?pooler\..*|(.*\.)?mask_token|text_model\..*|(text|visual)_projection\.weight"
     r"|logit_(scale|bias)|.*\.position_ids"
@@ -53,8 +55,9 @@ def load(
     strict: bool = True,
     checkpoint: str = "newest",
     host: bool = False,
+    text: bool = False,
     **overrides,
-) -> Backbone:
+) -> Backbone | ImageText:
     """Return the model that a weight file holds, its architecture read off the file.
 
     Args:
@@ -68,6 +71,8 @@ def load(
         strict: False takes what fits, leaves the rest as initialised and warns of it.
         checkpoint: of a run directory: "newest" (that is intact), "best" or a step.
         host: True leaves the parameters in the host's memory, as NumPy arrays: a model too large for one device.
+        text: True returns a CLIP or SigLIP of Transformers whole, with its text tower, as an `ImageText`, whose image
+            tower is what is returned otherwise.
         overrides: fields of `vit_jax.config.Model` that the file doesn't say or that are to differ, such as
             `num_heads=6`, `gelu="tanh"` or `dtype="bfloat16"`.
 
@@ -79,12 +84,16 @@ def load(
     """
     if num_classes is not None and num_classes < 1:
         raise InputError(f"num_classes={num_classes}: must be at least 1")
+    if text and num_classes is not None:
+        raise InputError(f"num_classes={num_classes}: with text=True texts are the classes; leave one of them out")
     # Unlike other fields, it may differ from that of the arrays, which follow.
     window = overrides.pop("window", None)
     path = fetch(where)
     overrides |= {"resample": resample}
     put = np.asarray if host else _on_device
     if (path / "run.json").is_file():
+        if text:
+            raise InputError(f"{where}: a run directory has no text tower; load it without text=True")
         model = _from_run(path, checkpoint, num_classes, put, strict, overrides)
     elif checkpoint != "newest":
         raise InputError(f"{where}: has no checkpoints to choose {checkpoint!r} from: it is not a run directory")
@@ -96,7 +105,7 @@ def load(
         model.resize(model.image_size, window=configured(model.config, {"window": window}, str(where)).window)
     if image_size is not None or patch is not None:
         model.resize(model.image_size if image_size is None else height_width(image_size), patch)
-    return model
+    return read_pair(str(where), model, put) if text else model
 
 
 def _on_device(array: np.ndarray) -> jax.Array:

@@ -34,8 +34,8 @@ def read_folder(path: pathlib.Path, skip: str) -> tuple[dict[str, np.ndarray], d
         with safetensors.safe_open(parts[0], "np") as opened:
             notes |= opened.metadata() or {}
     if path.is_dir() or path.name == WEIGHTS:
-        notes |= _json(parts[0].with_name("config.json")) or {}
-        notes["preprocessor_config.json"] = _json(parts[0].with_name("preprocessor_config.json"))
+        notes |= read_json(parts[0].with_name("config.json")) or {}
+        notes["preprocessor_config.json"] = read_json(parts[0].with_name("preprocessor_config.json"))
     return arrays, notes
 
 
@@ -45,7 +45,7 @@ def _parts(path: pathlib.Path) -> list[pathlib.Path]:
         return [path]
     if (path / WEIGHTS).is_file():
         return [path / WEIGHTS]
-    index = _json(path / INDEX)
+    index = read_json(path / INDEX)
     if index is None:
         raise InputError(f"{path}: a directory without {WEIGHTS} (nor run.json)")
     places = index.get("weight_map")
@@ -60,7 +60,8 @@ def _parts(path: pathlib.Path) -> list[pathlib.Path]:
     return parts
 
 
-def _json(path: pathlib.Path) -> dict[str, Any] | None:
+def read_json(path: pathlib.Path) -> dict[str, Any] | None:
+    """Return the object in a JSON file, None without one; raise an `InputError` if it holds another thing."""
     if not path.is_file():
         return None
     try:
