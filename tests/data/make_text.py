@@ -17,40 +17,16 @@ import transformers
 
 # Something to learn merges from.
 CORPUS = [
-    *(
-        "a photo of a cat.",
-        "a photo of a dog.",
-        "a photo of the small dog",
-        "a bad photo of the cat",
-        "two dogs, a cat",
-    ),
-    *(
-        "a drawing of a house",
-        "the houses of the town",
-        "a café in the old town",
-        "über den Dächern",
-        "it's a dog's life",
-    ),
-    *("photographs of boats on the river", "a boat", "a red boat and a green boat", "an owl in a tree at night"),
+    *("a photo of a cat.", "a photo of a dog.", "a photo of the small dog", "a bad photo of the cat", "two dogs"),
+    *("a drawing of a house", "the houses of the town", "a café in the old town", "über den Dächern", "a boat"),
+    *("photographs of boats on the river", "a red boat and a green boat", "an owl in a tree", "it's a dog's life"),
 ]
 # What tokenizers see differently: capitals, accents, punctuation, spaces, numbers, other scripts, nothing, too much.
 TEXTS = [
-    *(
-        "a cat",
-        "a photo of a dog.",
-        "A PHOTO of the Small Dog",
-        "Café ÜBER Dächern",
-        "cafe\u0301",
-        "it's the dog's, isn't it?",
-    ),
-    *(
-        "  spaces \t and\nlines  ",
-        "1234 boats & 5.6 owls!",
-        "snake_case-and/slashes (brackets) {}",
-        "猫と犬 🐱",
-        "naïve façade",
-    ),
+    *("a cat", "a photo of a dog.", "A PHOTO of the Small Dog", "Café ÜBER Dächern", "cafe\u0301", "naïve façade"),
+    *("  spaces \t and\nlines  ", "1234 boats & 5.6 owls!", "snake_case-and/slashes (brackets) {}", "猫と犬 🐱"),
     *("", " ", "...", "the old town " * 40, "ﬁne ½ Ⅷ", "İstanbul ẞ ǅ", "▁a▁cat", "a\u00a0cat\u200b"),
+    *("it's the dog's, isn't it?", "x" * 200),
 ]
 LABELS = ["a cat", "the small dog", "Café, ÜBER", "two boats on the river"]
 TOWER = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
@@ -176,9 +152,7 @@ def main(folder):
         expected[f"{name}/probabilities"] = (logits.softmax(-1) if is_clip else logits.sigmoid()).numpy()
         model.half().save_pretrained(folder / name)
     np.savez_compressed(folder / "expected.npz", **expected)
-    (folder / "texts.json").write_text(
-        json.dumps({"texts": TEXTS, "labels": LABELS}, ensure_ascii=True, indent=1) + "\n"
-    )
+    (folder / "texts.json").write_text(json.dumps({"texts": TEXTS, "labels": LABELS}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

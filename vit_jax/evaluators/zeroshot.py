@@ -53,10 +53,10 @@ class ZeroShot:
 
 
 def _check(wanted: int, subject: Subject) -> None:
-    params = nnx.to_pure_dict(nnx.state(abstract_model(**subject.config.model_facts(subject.task.num_outputs))))
+    graph, params = nnx.split(abstract_model(**subject.config.model_facts(subject.task.num_outputs)))
     images = jax.ShapeDtypeStruct((1, *subject.config.height_width(), subject.config.channels), np.uint8)
-    pooled = jax.eval_shape(lambda *args: subject.activations(*args, "pooled")["pooled"], params, {"image": images})
-    found = pooled.shape[-1]
+    found = jax.eval_shape(lambda *x: nnx.merge(graph, x[0]).activations(x[1], "pooled")["pooled"], params, images)
+    found = found.shape[-1]
     if found != wanted:
         raise InputError(
             f"config.evaluators: zeroshot: the model's features are {found} wide, those of the image tower at text= "

@@ -5,7 +5,7 @@ from typing import Literal
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Float, Int
 
 from vit_jax.config import Model
 from vit_jax.errors import InputError
@@ -17,9 +17,9 @@ from vit_jax.models.vit import Images, ViT
 End = Literal["last", "highest"] | int
 
 
-def unit(vectors: Float[Array, "rows dim"]) -> Float[Array, "rows dim"]:
+def unit(vectors: Float[Array | np.ndarray, "rows dim"]) -> Float[Array, "rows dim"]:
     """Return vectors of length 1, in float32."""
-    vectors = vectors.astype(jnp.float32)
+    vectors = jnp.asarray(vectors, jnp.float32)
     return vectors / jnp.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
@@ -128,23 +128,24 @@ class TextHead(nnx.Module):
 
     def __init__(self, pair: ImageText, texts: Float[Array | np.ndarray, "classes dim"]):
         self.projection, self.loss = pair.projection, pair.loss
-        self.kernel = nnx.Param(texts.T * jnp.exp(pair.scale[...]))
-        self.bias = nnx.Param(jnp.zeros(len(texts)) + (0.0 if pair.bias is None else pair.bias[...]))
+        scale, bias = (0.0 if each is None else np.asarray(each[...]) for each in (pair.scale, pair.bias))
+        # Not called a kernel, so that they never pass for a plain head's. In the host's memory, to go to any device.
+        self.texts = nnx.Param(np.asarray(texts).T * np.exp(scale))
+        self.bias = nnx.Param(np.full(len(texts), bias, np.float32))
 
     @property
     def features(self) -> int:
         """Width of the features that it takes."""
-        return (self if self.projection is None else self.projection).kernel.shape[0]
+        return len(self.texts[...] if self.projection is None else self.projection.kernel[...])
 
-    def __call__(self, features: Shaped[Array | np.ndarray, "batch dim"]) -> Float[Array, "batch classes"]:
+    def __call__(self, features: Float[Array | np.ndarray, "batch dim"]) -> Float[Array, "batch classes"]:
         """Return the logits that `ImageText` gives for the same texts."""
         features = jnp.asarray(features, jnp.float32)
         projected = unit(features if self.projection is None else self.projection(features))
-        return jnp.matmul(projected, self.kernel[...], precision="highest") + self.bias[...]
+        return jnp.matmul(projected, self.texts[...], precision="highest") + self.bias[...]
 
 
-def classifier(pair: ImageText, label_names: tuple[str, ...], texts: Float[Array | np.ndarray, "classes dim"]) -> ViT:
-    """Return the ViT of a pair, changed in place, with texts, by their embeddings, as its head."""
-    model = pair.image
-    model.head, model.num_classes, model.label_names = nnx.data(TextHead(pair, texts)), len(label_names), label_names
+def with_head(model: ViT, head: TextHead) -> ViT:
+    """Return a ViT, changed in place, with texts as its head; they are not yet named."""
+    model.head, model.num_classes = nnx.data(head), head.bias.shape[0]
     return model

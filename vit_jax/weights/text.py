@@ -49,8 +49,8 @@ def read_pair(where: str, image: Backbone, put: Callable[[np.ndarray], Any]) -> 
     arrays, notes = read_folder(path, IMAGE)
     if EMBEDDING not in arrays:
         raise InputError(
-            f"{where}: has no text tower to read texts or labels with; those of CLIP and SigLIP are read as Transformers "
-            "writes them, not as timm or OpenCLIP do"
+            f"{where}: has no text tower to read texts or labels with; those of CLIP and SigLIP are known as "
+            "Transformers writes them, not as timm or OpenCLIP do"
         )
     arrays = {name: array for name, array in arrays.items() if not name.startswith("vision_model.")}
     try:

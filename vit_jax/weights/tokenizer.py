@@ -85,7 +85,7 @@ def _package(name: str) -> types.ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise InputError(f"reading texts needs the package {name!r}: pip install 'vit_jax[text]'") from error
+        raise InputError(f"{name} is not installed, which reads texts; pip install 'vit_jax[text]'") from error
 
 
 def _token(notes: dict[str, Any], key: str, otherwise: str) -> str:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from vit_jax.errors import InputError
 from vit_jax.models import ViT
-from vit_jax.models.text import ImageText, TextHead, classifier, unit
+from vit_jax.models.text import ImageText, TextHead, unit, with_head
 from vit_jax.weights import load
 
 BATCH = 64  # texts that are encoded at a time
@@ -66,7 +66,9 @@ def classify_by(pair: ImageText, labels: Sequence[str], templates: Sequence[str]
     """
     if len(labels) < 2 and pair.loss == "softmax":
         raise InputError("one label alone always has probability 1 in a CLIP; give at least two")
-    return classifier(pair, tuple(labels), embed_labels(pair, labels, templates))
+    model = with_head(pair.image, TextHead(pair, embed_labels(pair, labels, templates)))
+    model.label_names = tuple(labels)
+    return model
 
 
 def open_head(where: str | os.PathLike | None, labels: Sequence[str], templates: Sequence[str] = AS_IS) -> TextHead:
@@ -79,5 +81,5 @@ def open_head(where: str | os.PathLike | None, labels: Sequence[str], templates:
         raise InputError(
             "config.evaluators: zeroshot needs text=WHERE, the CLIP or SigLIP whose text tower reads labels"
         )
-    pair = load(where, text=True)
+    pair = load(where, text=True, host=True)
     return TextHead(pair, embed_labels(pair, labels, templates))
