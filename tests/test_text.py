@@ -161,6 +161,8 @@ def test_a_folder_without_a_tokenizer_loads_all_the_same(tmp_path):
         InputError, match=r"x: has no tokenizer: neither tokenizer\.json, spiece\.model nor vocab\.json"
     ):
         pair.tokenize(["a cat"])
+    with pytest.raises(InputError, match=r"tokenize takes a list of texts: \['a cat'\]"):
+        pair.tokenize("a cat")
 
 
 @pytest.mark.parametrize(

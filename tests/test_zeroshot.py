@@ -112,7 +112,7 @@ def test_the_model_must_be_like_the_pairs_image_tower(root):
     with pytest.raises(InputError, match="hf_vit: has no text tower"):
         evaluate.evaluate(DATA / "hf_vit", keys, data=f"folder:{root}/pictures")
     keys |= {"evaluators.zs.text": str(TEXT / "clip")}
-    with pytest.raises(InputError, match="features are 32 wide, those of the image tower at text= 16; the model must"):
+    with pytest.raises(InputError, match="features are 32 wide, those that go with the texts 16; text= must name"):
         evaluate.evaluate(DATA / "hf_vit", keys, data=f"folder:{root}/pictures")
     # Labels of the model's own change nothing for the evaluator.
     found = evaluate.evaluate(TEXT / "clip", keys, data=f"folder:{root}/pictures", labels="x,y")
@@ -130,6 +130,8 @@ def test_names_are_spoken():
 def test_names_between_commas(tmp_path):
     assert parse_names("a cat, a dog") == ("a cat", "a dog")
     assert parse_names("a cat") == ("a cat",)
+    # Longer than the name of any file may be.
+    assert len(parse_names(",".join(f"boat {number}" for number in range(1000)))) == 1000
     (tmp_path / "names, all.txt").write_text("x\ny\n")
     assert parse_names(str(tmp_path / "names, all.txt")) == parse_names(tmp_path / "names, all.txt") == ("x", "y")
 

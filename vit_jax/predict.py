@@ -108,12 +108,12 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add("--model", required=True, metavar="WHERE", help="weights: a path, https://, gs://, hf://, or a run directory")
     add("--checkpoint", default="newest", metavar="WHICH", help="of a run: newest, best or a step")
     add(
-        *("--labels",),
+        "--labels",
         metavar="FILE or A,B,...",
-        help="names of the classes, in a file, one a line, or here;\nof a CLIP or SigLIP: texts to classify by",
+        help="names of the classes, in a file, one a line, or here;\nof a CLIP or SigLIP, texts to classify by",
     )
     add(
-        *("--template",),
+        "--template",
         action="append",
         metavar="TEXT",
         help="of these texts, such as 'a photo of a {}.'; several are averaged (default: {})",

@@ -13,6 +13,7 @@ from vit_jax.evaluators.classification import TOP, place_of
 from vit_jax.evaluators.evaluator import Results, Subject, Watch
 from vit_jax.evaluators.rows import make_collect
 from vit_jax.models import abstract_model
+from vit_jax.models.text import TextHead
 from vit_jax.step import Batch
 
 
@@ -35,7 +36,7 @@ class ZeroShot:
         self._names = self._split.label_names
         self._texts = labels.spoken(self._names)
         head = subject.text_head(evaluation.text, self._texts, evaluation.templates)
-        _check(head.features, subject)
+        _check(head, subject)
         self.pictures = len(self._split)
         self.metrics = ("accuracy", *(["top5"] if len(self._names) > TOP else []), "count")
 
@@ -52,13 +53,13 @@ class ZeroShot:
         return Results({name: values[name] for name in self.metrics}, {"texts": table}, {})
 
 
-def _check(wanted: int, subject: Subject) -> None:
+def _check(head: TextHead, subject: Subject) -> None:
     graph, params = nnx.split(abstract_model(**subject.config.model_facts(subject.task.num_outputs)))
     images = jax.ShapeDtypeStruct((1, *subject.config.height_width(), subject.config.channels), np.uint8)
     found = jax.eval_shape(lambda *x: nnx.merge(graph, x[0]).activations(x[1], "pooled")["pooled"], params, images)
     found = found.shape[-1]
-    if found != wanted:
+    if found != head.features:
         raise InputError(
-            f"config.evaluators: zeroshot: the model's features are {found} wide, those of the image tower at text= "
-            f"{wanted}; the model must be that tower, or one trained on from it"
+            f"config.evaluators: zeroshot: the model's features are {found} wide, those that go with the texts "
+            f"{head.features}; text= must name the CLIP or SigLIP that its image tower is from"
         )

@@ -15,8 +15,10 @@ def parse_names(text: str | os.PathLike) -> tuple[str, ...]:
     Raises:
         InputError: as for `read_names`; or a name between commas is missing or there twice.
     """
-    listed = isinstance(text, str) and not Path(text).expanduser().is_file()
-    if not listed or ("," not in text and (os.sep in text or Path(text).suffix.lower() in (".txt", ".json"))):
+    if not isinstance(text, str) or os.path.isfile(os.path.expanduser(text)):
+        return read_names(text)
+    if "," not in text and (os.sep in text or text.lower().endswith((".txt", ".json"))):
+        # Meant as a file, which is missing.
         return read_names(text)
     names = tuple(name.strip() for name in text.split(","))
     for number, name in enumerate(names):

@@ -83,9 +83,8 @@ def open_inputs(config: Config, workdir: Path, say: Callable[[str], None]) -> tu
     say(f"reading {len(source):,} train pictures")
     bad = BadPictures(len(source), config.data.max_bad)
     source = data.prepare(source, config, bad, train=True, columns=task.columns)
-    subject = functools.partial(
-        Subject, experiment.graph, task, label_names=label_names, mesh=mesh, text_head=open_head
-    )
+    known = dict(label_names=label_names, mesh=mesh, text_head=open_head)
+    subject = functools.partial(Subject, experiment.graph, task, **known)
     evaluate, report = Evaluators(subject(config)), FinalReport(config, subject, workdir)
     for name, number in evaluate.pictures.items():
         say(f"evaluating {name!r}, {number:,} pictures, every {plan.evaluations[name]:,} steps")

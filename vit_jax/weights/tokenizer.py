@@ -18,13 +18,8 @@ from jaxtyping import Int
 from vit_jax.errors import InputError
 from vit_jax.weights.folder import read_json
 
-SPIECE, JSON, VOCAB, MERGES, CONFIG = (
-    "spiece.model",
-    "tokenizer.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer_config.json",
-)
+SPIECE, JSON, VOCAB, MERGES = "spiece.model", "tokenizer.json", "vocab.json", "merges.txt"
+CONFIG = "tokenizer_config.json"
 FILES = (SPIECE, JSON, VOCAB, MERGES, CONFIG)
 START, END = "<|startoftext|>", "<|endoftext|>"  # of CLIP
 # What CLIP takes for a word: its special tokens, English endings, letters, single digits, and runs of anything else.
@@ -51,8 +46,11 @@ class Tokenizer:
         """Return the tokens of texts; the end of what is too long is left out.
 
         Raises:
-            InputError: the folder has no tokenizer, it is damaged or another model's, or its package isn't installed.
+            InputError: a text is given alone, the folder has no tokenizer, it is damaged or another model's, or its
+                package isn't installed.
         """
+        if isinstance(texts, str):
+            raise InputError(f"tokenize takes a list of texts: [{texts!r}]")
         self._encode = self._encode or _opened(self.path, self.length, self._lower)
         tokens = np.array(self._encode(list(texts)), np.int32).reshape(len(texts), self.length)
         foreign = tokens.max(initial=0) >= self._vocabulary
@@ -99,7 +97,7 @@ def _sentencepiece(file: pathlib.Path, notes: dict[str, Any], length: int, lower
     package = _package("sentencepiece")
     model = package.SentencePieceProcessor(model_proto=file.read_bytes())
     end, pad = (model.piece_to_id(_token(notes, key, "</s>")) for key in ("eos_token", "pad_token"))
-    # The library leaves out a space at the start, but not after a text that is taken away again.
+    # The library drops a space at the start of a text, so something that is taken away again comes before it.
     guard = _token(notes, "unk_token", "<unk>")
     guards = len(model.encode(guard))
 
