@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output", default="probabilities", choices=OUTPUTS, help="what the file computes")
     parser.add_argument("--image_size", help="of the pictures it takes: pixels, or height,width")
     parser.add_argument("--resize", choices=("crop", "pad", "stretch"), help="how pictures are to be fitted to it")
-    parser.add_argument("--labels", type=Path, metavar="FILE", help="names of the classes, in order")
+    parser.add_argument("--labels", metavar="FILE or A,B,...", help="names of the classes, in order")
     parser.add_argument("--checkpoint", default="newest", metavar="WHICH", help="of a run: newest, best or a step")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="of the computation")
     args = parser.parse_args(argv)

@@ -58,6 +58,7 @@ FOLDER = ("--config.data.name=folder", "--config.data.path={root}/pictures", "--
             "'clasification': did you mean 'classification'?",
         ),
         (["--config.mesh.fsdp=3"], "but there are 8"),
+        (["--config.evaluators.zs.evaluator=zeroshot", "--config.select=none"], "zeroshot needs text=WHERE, the CLIP"),
     ],
 )
 def test_training_refuses(setting, capfd, arguments, message):

@@ -62,7 +62,10 @@ def hub(tmp_path, monkeypatch):
         monkeypatch.setattr(hf_api.api, "endpoint", endpoint)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
         server.repositories = {
-            "org/vit": {"model.safetensors": b"weights", "config.json": b"{}", "pytorch_model.bin": b"pickle"},
+            "org/vit": {
+                **{"model.safetensors": b"weights", "config.json": b"{}"},
+                **{"pytorch_model.bin": b"pickle", "tokenizer.json": b"tokens"},
+            },
             "org/augreg": {"README.md": b"words", "B_16.npz": b"arrays"},
             "org/several": {"a.npz": b"a", "b.npz": b"b"},
             "org/none": {"README.md": b"words"},
@@ -96,6 +99,8 @@ def test_the_hub_gives_a_folder_or_a_file(hub):
         *("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"),
         *("model.safetensors.index.json", "config.json"),
     }
+    also = fetch("hf://org/vit", also=("tokenizer.json", "vocab.json"))
+    assert (also / "tokenizer.json").read_bytes() == b"tokens"
     assert fetch("hf://org/augreg").read_bytes() == b"arrays"
     assert fetch("hf://org/several/b.npz").read_bytes() == b"b"
 

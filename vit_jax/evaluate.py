@@ -28,8 +28,9 @@ from vit_jax.runs.results import write_results
 from vit_jax.runtime import set_up
 from vit_jax.weights.fetch import fetch
 from vit_jax.weights.opened import Opened, open_model
+from vit_jax.weights.zeroshot import open_head
 
-ON_FEATURES = ("fewshot", "knn", "linear_probe")  # evaluators that need no head
+ON_FEATURES = ("fewshot", "knn", "linear_probe", "zeroshot")  # evaluators that need no head
 
 
 def evaluate(
@@ -39,7 +40,7 @@ def evaluate(
     checkpoint: str = "newest",
     data: str | None = None,
     split: str | None = None,
-    labels: Path | None = None,
+    labels: str | os.PathLike | None = None,
     image_size: int | tuple[int, int] | None = None,
 ) -> Results:
     """Return the results of a run's or of weights' evaluations, with every picture counted once.
@@ -50,7 +51,7 @@ def evaluate(
         checkpoint: of a run: "newest" (that is intact), "best", or a step.
         data: a source, as in `config.data.name`; None: the run's own.
         split: None: that of the config.
-        labels: a file that names the model's classes in order.
+        labels: names of the model's classes in order, as for `vit_jax.weights.opened.open_model`.
         image_size: another size than that of the weights; positions are resampled.
 
     Raises:
@@ -78,7 +79,9 @@ def evaluate(
         raise InputError(f"{where}: has no head; evaluate its features, --config.evaluators.NAME.evaluator={some}")
     # Without names, classes are called by their numbers.
     names = opened.label_names or tuple(map(str, range(model.num_classes)))
-    return evaluate_config(model, names, config)
+    # A CLIP or SigLIP reads labels itself, unless the evaluation says what does.
+    own = None if opened.is_run else where
+    return evaluate_config(model, names, config, lambda text, *texts: open_head(text or own, *texts))
 
 
 def _configured(opened: Opened, overrides: dict[str, str], data: str | None, split: str | None) -> Config:
@@ -116,7 +119,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--checkpoint", default="newest", metavar="WHICH", help="of a run: newest, best or a step")
     parser.add_argument("--data", metavar="SOURCE", help="such as folder:DIR, csv:DIR, tfds:NAME; of a run: its own")
     parser.add_argument("--split", help="such as test or train[:10%%]")
-    parser.add_argument("--labels", type=Path, metavar="FILE", help="names of the model's classes, one a line")
+    parser.add_argument("--labels", metavar="FILE or A,B,...", help="names of the model's classes, in a file or here")
     parser.add_argument("--image_size", type=literal, metavar="PIXELS", help="another size: pixels, or height,width")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write tables and figures there")
     args, rest = parser.parse_known_args(argv)

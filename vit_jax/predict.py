@@ -10,7 +10,7 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -34,7 +34,8 @@ def predict(
     top: int = 5,
     checkpoint: str = "newest",
     *,
-    labels: Path | None = None,
+    labels: str | os.PathLike | None = None,
+    templates: Sequence[str] | None = None,
     image_size: int | tuple[int, int] | None = None,
     resize: Literal["crop", "pad", "stretch", "native"] | None = None,
     flip: bool = False,
@@ -47,6 +48,7 @@ def predict(
         where: a run directory, or anything else that `vit_jax.load` takes.
         checkpoint: as for `vit_jax.weights.opened.open_model`.
         labels: as for `vit_jax.weights.opened.open_model`.
+        templates: as for `vit_jax.weights.opened.open_model`.
         image_size: as for `vit_jax.weights.opened.open_model`.
         resize: as for `vit_jax.weights.opened.open_model`.
         pictures: files, folders and patterns, as for `vit_jax.prediction.listing.list_pictures`.
@@ -58,7 +60,8 @@ def predict(
         InputError: there is no such model, or a folder or pattern has no pictures.
     """
     asked = list_pictures(pictures)
-    opened = open_model(where, checkpoint=checkpoint, labels=labels, image_size=image_size, resize=resize)
+    names = {"labels": labels, "templates": templates}
+    opened = open_model(where, checkpoint=checkpoint, **names, image_size=image_size, resize=resize)
     found = predictions(opened, asked, Wanted(top=top, flip=flip), batch, threads)
     return itertools.chain.from_iterable(each.rows for each in found)
 
@@ -77,7 +80,8 @@ def main(argv: list[str] | None = None) -> None:
         outputs += [stack.enter_context(writing_features(args.features))] if args.features else []
         outputs += [writing_overlays(args.attention)] if args.attention else []
         sizes = {"image_size": args.image_size, "resize": args.resize}
-        opened = open_model(args.model, checkpoint=args.checkpoint, labels=args.labels, **sizes)
+        names = {"labels": args.labels, "templates": args.template}
+        opened = open_model(args.model, checkpoint=args.checkpoint, **names, **sizes)
         layer = (args.layer or "pooled") if args.features else None
         wanted = Wanted(args.top, layer, attention=bool(args.attention), flip=args.tta == "flip")
         batches = predictions(opened, asked, wanted, args.batch, args.threads)
@@ -103,7 +107,17 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--model", required=True, metavar="WHERE", help="weights: a path, https://, gs://, hf://, or a run directory")
     add("--checkpoint", default="newest", metavar="WHICH", help="of a run: newest, best or a step")
-    add("--labels", type=Path, metavar="FILE", help="names of the classes")
+    add(
+        "--labels",
+        metavar="FILE or A,B,...",
+        help="names of the classes, in a file, one a line, or here;\nof a CLIP or SigLIP, texts to classify by",
+    )
+    add(
+        "--template",
+        action="append",
+        metavar="TEXT",
+        help="of these texts, such as 'a photo of a {}.'; several are averaged (default: {})",
+    )
     add("--image_size", type=_image_size, metavar="N or H,W", help="pixels (default: the weights' own)")
     fits = ["crop", "pad", "stretch", "native"]
     add("--resize", choices=fits, help="how pictures are fitted to it (default: the weights' own)")

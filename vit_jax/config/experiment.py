@@ -44,6 +44,9 @@ class Evaluation(Section):
             `data.path` is not used.
         every: interval between evaluations; None: `eval_every`.
         train: the split that shots, neighbours or a probe's training pictures come from; None: `data.train`.
+        text: of zeroshot, the CLIP or SigLIP whose text tower reads the labels and whose space pictures are projected
+            into, in any form that `vit_jax.load` accepts; None: the weights that `evaluate` is given.
+        templates: of zeroshot, prompts with "{}" where the label goes; their embeddings are averaged.
         features: activation that fewshot, knn and linear_probe work on, such as "pooled", or "block/11:token" and
             "block/11:gap" for the class token and the mean of the others.
         head: classifier of fewshot: "least_squares" in closed form, or "logistic" regression.
@@ -62,6 +65,8 @@ class Evaluation(Section):
     split: str | None = None
     every: Every | None = None
     train: str | None = None
+    text: str | None = None
+    templates: tuple[str, ...] = ("a photo of a {}.",)
     features: str = "pooled"
     head: Literal["least_squares", "logistic"] = "least_squares"
     shots: tuple[Count, ...] = (1, 5, 10, 25)

@@ -14,13 +14,14 @@ from vit_jax.cluster.sharding import make_mesh, place_params, tree_shardings, wi
 from vit_jax.config import PRETRAINING, Config, Data, Evaluation, MeshShape
 from vit_jax.errors import InputError, nearest
 from vit_jax.evaluators.classification import Classification
-from vit_jax.evaluators.evaluator import Evaluator, Results, Split, Subject, Watch
+from vit_jax.evaluators.evaluator import Evaluator, Results, Split, Subject, TextHeads, Watch
 from vit_jax.evaluators.fewshot import Fewshot
 from vit_jax.evaluators.knn import NearestNeighbours
 from vit_jax.evaluators.linear_probe import LinearProbe
 from vit_jax.evaluators.multi_label import MultiLabel
 from vit_jax.evaluators.reconstruction import Reconstruction
 from vit_jax.evaluators.together import one_line, run_together
+from vit_jax.evaluators.zeroshot import ZeroShot
 from vit_jax.tasks import TASKS, best_metric, build_task
 
 __all__ = ["EVALUATORS", "Evaluator", "Evaluators", "Results", "Split", "Subject", "evaluate_config", "evaluate_model"]
@@ -33,6 +34,7 @@ EVALUATORS: dict[str, Callable[[Subject, Evaluation], Evaluator]] = {
     "fewshot": Fewshot,
     "knn": NearestNeighbours,
     "linear_probe": LinearProbe,
+    "zeroshot": ZeroShot,
 }
 
 SHOWN = 240  # characters of why an evaluation failed
@@ -117,6 +119,7 @@ def evaluate_model(
     data: Data,
     *,
     batch: int = 64,
+    text_head: TextHeads | None = None,
     **keys: Any,
 ) -> Results:
     """Evaluate a model from `vit_jax.load` or `vit_jax.create_model` on this machine's devices.
@@ -125,16 +128,19 @@ def evaluate_model(
         label_names: the classes of its outputs, in order.
         data: where the pictures are; `data.val` names the split.
         batch: number of pictures per forward pass.
+        text_head: `vit_jax.weights.zeroshot.open_head`, which the evaluator "zeroshot" needs.
         keys: other keys of `vit_jax.config.Config`, such as `task`, `loss` or `evaluators`.
 
     Raises:
         InputError: the pictures can't be read, or have other classes.
     """
     config = Config(batch=batch, image_size=model.image_size, channels=model.channels, model=model.config, data=data)
-    return evaluate_config(model, label_names, dataclasses.replace(config, **keys))
+    return evaluate_config(model, label_names, dataclasses.replace(config, **keys), text_head)
 
 
-def evaluate_config(model: nnx.Module, label_names: Sequence[str], config: Config) -> Results:
+def evaluate_config(
+    model: nnx.Module, label_names: Sequence[str], config: Config, text_head: TextHeads | None = None
+) -> Results:
     """Run the evaluations of a config on a model that it describes; see `evaluate_model`."""
     if config.task not in PRETRAINING and len(label_names) != model.num_classes:
         raise InputError(f"the model has {model.num_classes} outputs, but there are {len(label_names)} label names")
@@ -142,5 +148,5 @@ def evaluate_config(model: nnx.Module, label_names: Sequence[str], config: Confi
     graph, state = nnx.split(model)
     params = nnx.to_pure_dict(state)
     shapes = with_shardings(params, tree_shardings(params, mesh))
-    subject = Subject(graph, build_task(config, model.num_classes), config, tuple(label_names), mesh)
+    subject = Subject(graph, build_task(config, model.num_classes), config, tuple(label_names), mesh, text_head)
     return Evaluators(subject)(place_params(params, shapes))

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
@@ -18,6 +18,7 @@ from vit_jax.data.pipeline import LABEL, Columns
 from vit_jax.data.rows import extra_columns, picture_shape
 from vit_jax.data.sources.relabelled import relabel
 from vit_jax.data.sources.source import Source
+from vit_jax.models.text import TextHead
 from vit_jax.models.variants import with_model
 from vit_jax.step import Batch, make_activations, make_eval_step
 from vit_jax.tasks import Task
@@ -25,6 +26,9 @@ from vit_jax.tasks import Task
 # Wraps the batches of an evaluation, for example to abort it when the run must stop.
 Watch = Callable[[Iterable[Batch]], Iterable[Batch]]
 Classes = Literal["model", "any"]
+# The head of a model of pictures whose classes are texts: from where its text tower is (None: not said), labels and
+# templates. `vit_jax.weights.zeroshot.open_head` is one.
+TextHeads = Callable[[str | None, Sequence[str], Sequence[str]], TextHead]
 
 
 class Results(NamedTuple):
@@ -116,9 +120,19 @@ class Subject:
         outputs: maps parameters and a batch to the task's outputs.
         activations: maps parameters, a batch and names to {name: array}, like the model's own `activations`.
         failures: why this process could not read pictures, if it is one of several.
+        text_head: how "zeroshot" gets its texts read; None: not at all.
     """
 
-    def __init__(self, graph: nnx.GraphDef, task: Task, config: Config, label_names: tuple[str, ...], mesh: Mesh):
+    def __init__(
+        self,
+        graph: nnx.GraphDef,
+        task: Task,
+        config: Config,
+        label_names: tuple[str, ...],
+        mesh: Mesh,
+        text_head: TextHeads | None = None,
+    ):
+        self.text_head = text_head
         # Native pictures are cut into patches of the size that the model has.
         self.task, self.config, self.label_names, self.mesh = task, with_model(config), label_names, mesh
         self.graph = graph

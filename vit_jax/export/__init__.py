@@ -25,6 +25,7 @@ from vit_jax import tree
 from vit_jax.errors import InputError
 from vit_jax.export import onnx, stablehlo
 from vit_jax.models import Backbone, ViT, model_graph
+from vit_jax.models.text import TextHead, with_head
 from vit_jax.tasks import build_task
 from vit_jax.weights import files
 from vit_jax.weights.opened import Opened
@@ -120,13 +121,18 @@ def _portable(model: Backbone, dtype: str) -> Backbone:
     changes: dict[str, Any] = {"dtype": dtype}
     if isinstance(model, ViT):
         changes |= {"attention": "xla", "remat": "none"}
+    params = nnx.to_pure_dict(nnx.split(model)[1])
+    texts = model.head if isinstance(model.head, TextHead) else None
+    if texts is not None:
+        del params["head"]
     graph = model_graph(
         config=dataclasses.replace(model.config, **changes),
-        num_classes=model.num_classes,
+        num_classes=model.num_classes if texts is None else 0,
         image_size=model.image_size,
         channels=model.channels,
     )
-    return nnx.merge(graph, nnx.to_pure_dict(nnx.split(model)[1]))
+    portable = nnx.merge(graph, params)
+    return portable if texts is None else with_head(portable, texts)
 
 
 def _precision(dtype: str) -> contextlib.AbstractContextManager:

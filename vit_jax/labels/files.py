@@ -1,4 +1,4 @@
-"""Files that name the classes of a model in the order of its outputs."""
+"""The classes of a model, named in the order of its outputs by a file or on the command line."""
 
 import json
 import os
@@ -7,6 +7,26 @@ from typing import Any
 
 from vit_jax.errors import InputError
 from vit_jax.labels.imagenet import told_apart
+
+
+def parse_names(text: str | os.PathLike) -> tuple[str, ...]:
+    """Return the names in a file, as `read_names` does, or where there is none of this name, those between commas.
+
+    Raises:
+        InputError: as for `read_names`; or a name between commas is missing or there twice.
+    """
+    if not isinstance(text, str) or os.path.isfile(os.path.expanduser(text)):
+        return read_names(text)
+    if "," not in text and (os.sep in text or text.lower().endswith((".txt", ".json"))):
+        # Meant as a file, which is missing.
+        return read_names(text)
+    names = tuple(name.strip() for name in text.split(","))
+    for number, name in enumerate(names):
+        if not name:
+            raise InputError(f"labels {text!r}: name {number + 1} is empty; every class needs a name")
+        if name in names[:number]:
+            raise InputError(f"labels {text!r}: {name!r} is there twice; classes need unique names")
+    return names
 
 
 def read_names(path: str | os.PathLike) -> tuple[str, ...]:

@@ -44,6 +44,20 @@ def ids_of(names: Sequence[str]) -> tuple[str, ...] | None:
     return ids if all(name in (own, synset) or own.endswith(f"({synset})") for name, (synset, own) in pairs) else None
 
 
+def spoken(names: Sequence[str]) -> tuple[str, ...]:
+    """Return names for use in a sentence: where all are WordNet ids of ImageNet, or a whole list of its names, words.
+
+    That is the first of a class's names, or all of them where two classes share the first; other names are as they are.
+    """
+    words = {synset: name for size in HEADS for synset, name in _classes(size).items()}
+    ids = ids_of(names) or tuple(names)
+    if not all(synset in words for synset in ids):
+        return tuple(names)
+    firsts = [words[synset].removesuffix(f" ({synset})").split(", ")[0] for synset in ids]
+    count = Counter(firsts)
+    return tuple(words[synset] if count[first] > 1 else first for synset, first in zip(ids, firsts, strict=True))
+
+
 @functools.cache
 def _classes(num_classes: int) -> dict[str, str]:
     packed = importlib.resources.files(__package__).joinpath("imagenet.tsv.xz").read_bytes()

@@ -32,6 +32,7 @@ from vit_jax.runs.directory import read_facts
 from vit_jax.runs.final import FinalReport
 from vit_jax.weights.initialise import loading_needs, start_from
 from vit_jax.weights.placement import Absent
+from vit_jax.weights.zeroshot import open_head
 
 SUSTAINED = 100e12  # FLOP/s of each device, assumed where the time of a step can't be measured.
 TIMED = 3  # steps
@@ -93,7 +94,8 @@ def check(config: Config, workdir: Path, asked: str | None = None) -> None:
         "run", f"{plan.total:,} steps of {config.batch:,} pictures: {epochs:,.2f} epochs; {plan.warmup:,} steps warm-up"
     )
     if here:
-        subject = functools.partial(Subject, experiment.graph, experiment.task, label_names=label_names, mesh=mesh)
+        known = dict(label_names=label_names, mesh=mesh, text_head=open_head)
+        subject = functools.partial(Subject, experiment.graph, experiment.task, **known)
         evaluators, report = Evaluators(subject(config)), FinalReport(config, subject, workdir)
         for name, number in evaluators.pictures.items():
             every = plan.evaluations[name]

@@ -23,6 +23,7 @@ from vit_jax.runs.directory import Facts
 from vit_jax.runs.final import FinalReport
 from vit_jax.weights.initialise import Weights, start_from
 from vit_jax.weights.placement import OnMesh
+from vit_jax.weights.zeroshot import open_head
 
 
 class Inputs(NamedTuple):
@@ -84,7 +85,8 @@ def open_inputs(config: Config, workdir: Path, say: Callable[[str], None]) -> tu
     say(f"reading {len(source):,} train pictures")
     bad = BadPictures(len(source), config.data.max_bad)
     source = data.prepare(source, with_model(config), bad, train=True, columns=task.columns)
-    subject = functools.partial(Subject, experiment.graph, task, label_names=label_names, mesh=mesh)
+    known = dict(label_names=label_names, mesh=mesh, text_head=open_head)
+    subject = functools.partial(Subject, experiment.graph, task, **known)
     evaluate, report = Evaluators(subject(config)), FinalReport(config, subject, workdir)
     for name, number in evaluate.pictures.items():
         say(f"evaluating {name!r}, {number:,} pictures, every {plan.evaluations[name]:,} steps")

@@ -18,6 +18,7 @@ from vit_jax.preflight.flops import count_flops
 from vit_jax.sweeps.plan import Run
 from vit_jax.weights.initialise import start_from
 from vit_jax.weights.placement import Absent
+from vit_jax.weights.zeroshot import open_head
 
 BUDGET = 4.0  # seconds of the CPU that tracing different models may take
 
@@ -69,7 +70,7 @@ def check_metric(run: Run, metric: str, folder: Path) -> None:
     mesh = _one_device()
     config, examples, classes = _opened(run.config, {})
     config, experiment = _built(config, classes, examples, mesh, folder / run.name)
-    subject = Subject(experiment.graph, experiment.task, config, label_names=classes, mesh=mesh)
+    subject = Subject(experiment.graph, experiment.task, config, classes, mesh, open_head)
     names = Evaluators(subject).metrics
     if metric not in names:
         raise InputError(f"--metric={metric}: is not a metric of these runs; {nearest(metric, names)}")

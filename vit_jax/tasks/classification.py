@@ -19,7 +19,7 @@ def check_pooled(config: Config) -> None:
 class Classification(Task):
     """The class of each picture: cross-entropy over the classes, or of each class against the rest."""
 
-    evaluators = ("classification", "fewshot", "knn", "linear_probe")
+    evaluators = ("classification", "fewshot", "knn", "linear_probe", "zeroshot")
     best = "accuracy"
     columns = {"label": jax.ShapeDtypeStruct((), jnp.int32)}
 

@@ -18,6 +18,7 @@ from vit_jax.errors import InputError, nearest
 from vit_jax.labels import imagenet_names
 from vit_jax.models import Backbone, Swin, abstract_model, init_params
 from vit_jax.models.resize import Method
+from vit_jax.models.text import ImageText
 from vit_jax.models.variants import Size, kind_of, name_of, resolve
 from vit_jax.weights.fetch import fetch
 from vit_jax.weights.files import Stored
@@ -27,12 +28,13 @@ from vit_jax.weights.huggingface_families import FAMILIES
 from vit_jax.weights.placement import OnDevice, OnMesh, Placement
 from vit_jax.weights.rules import pair, read
 from vit_jax.weights.saving import save
+from vit_jax.weights.text import read_pair
 
 __all__ = ["configured", "load", "save"]
 
 # Arrays that are no weights of an encoder or classifier: the optimizer and clock of a big_vision run, the pooler that
 # Transformers' classifier leaves out, what stands for hidden patches in pre-training, and all but the image tower of a
-# CLIP or SigLIP.
+# CLIP or SigLIP, which `text` reads.
 NO_WEIGHTS = (
     r"(opt|chrono|extra)/.*|(vit\.)?pooler\.dense\..*|(.*\.)?mask_token|text_model\..*|(text|visual)_projection\.weight"
     r"|logit_(scale|bias)|.*\.(position_ids|relative_position_index)"
@@ -54,8 +56,9 @@ def load(
     checkpoint: str = "newest",
     host: bool = False,
     mesh: Mesh | None = None,
+    text: bool = False,
     **overrides,
-) -> Backbone:
+) -> Backbone | ImageText:
     """Return the model that a weight file holds, its architecture read off the file.
 
     Args:
@@ -72,6 +75,8 @@ def load(
         host: True leaves the parameters in the host's memory, as NumPy arrays: a model too large for one device.
         mesh: of `vit_jax.cluster.sharding.make_mesh`; splits the parameters by its rules, each straight from the file.
             A host holds no more than what its devices get of one parameter, and one array of the file.
+        text: True returns a CLIP or SigLIP of Transformers whole, with its text tower, as an `ImageText`, whose image
+            tower is what is returned otherwise.
         overrides: fields of `vit_jax.config.Model` that the file doesn't say or that are to differ, such as
             `num_heads=6`, `gelu="tanh"` or `dtype="bfloat16"`.
 
@@ -83,11 +88,16 @@ def load(
     """
     if host and mesh is not None:
         raise InputError("host=True leaves parameters on the host, mesh= puts them on devices: give one of them")
+    if text and num_classes is not None:
+        raise InputError(f"num_classes={num_classes}: with text=True texts are the classes; leave one of them out")
+    if text and (fetch(where) / "run.json").is_file():
+        raise InputError(f"{where}: a run directory has no text tower; load it without text=True")
     placement = OnMesh(mesh) if mesh is not None else Placement() if host else OnDevice()
     how = dict(num_classes=num_classes, image_size=image_size, patch=patch, resample=resample, grid=grid)
     model = load_onto(placement, where, **how, strict=strict, checkpoint=checkpoint, **overrides)
     graph, state = nnx.split(model)
-    return nnx.merge(graph, placement.settled(nnx.to_pure_dict(state)))
+    model = nnx.merge(graph, placement.settled(nnx.to_pure_dict(state)))
+    return read_pair(str(where), model, placement) if text else model
 
 
 def load_onto(

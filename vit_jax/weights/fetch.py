@@ -22,7 +22,7 @@ TIMEOUT = 60  # seconds without a byte
 CHUNK = 1 << 18
 
 
-def fetch(where: str | os.PathLike) -> pathlib.Path:
+def fetch(where: str | os.PathLike, also: tuple[str, ...] = ()) -> pathlib.Path:
     """Return the local path of a file or folder, downloading it first if it is elsewhere.
 
     A download is kept in `$VIT_JAX_CACHE` (or `~/.cache/vit_jax`; the Hub's in its own cache) and not asked for again.
@@ -32,6 +32,7 @@ def fetch(where: str | os.PathLike) -> pathlib.Path:
         where: a path, `https://...`, `gs://bucket/name` (public), or `hf://org/name[/file]`, which without a file
             is the folder of `config.json` and `model.safetensors` (or the files of its index), or else the one `.npz`
             file there is.
+        also: further files of the folder, where the Hub has them.
 
     Raises:
         InputError: nothing is there, it may not be read, or the connection fails or breaks.
@@ -45,7 +46,7 @@ def fetch(where: str | os.PathLike) -> pathlib.Path:
     if scheme == "gs":
         return _download(f"{BUCKETS}/{urllib.parse.quote(rest)}")
     if scheme == "hf":
-        return _from_hub(where, rest)
+        return _from_hub(where, rest, also)
     raise InputError(f"{where}: {scheme}:// isn't known; give a path, https://, gs:// or hf://org/name")
 
 
@@ -158,7 +159,7 @@ def _version(headers: http.client.HTTPMessage) -> str:
     return etag if etag.startswith('"') else headers["Last-Modified"] or ""
 
 
-def _from_hub(where: str, rest: str) -> pathlib.Path:
+def _from_hub(where: str, rest: str, also: tuple[str, ...]) -> pathlib.Path:
     import huggingface_hub  # Half a second that a local path need not wait for.
     from huggingface_hub import errors
 
@@ -170,7 +171,7 @@ def _from_hub(where: str, rest: str) -> pathlib.Path:
     try:
         if file:
             return pathlib.Path(huggingface_hub.hf_hub_download(repo, file))
-        wanted = ["model.safetensors", "config.json", "preprocessor_config.json"]
+        wanted = ["model.safetensors", "config.json", "preprocessor_config.json", *also]
         folder = pathlib.Path(huggingface_hub.snapshot_download(repo, allow_patterns=wanted))
         if (folder / "model.safetensors").exists():
             return folder

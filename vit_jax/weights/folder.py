@@ -38,8 +38,8 @@ def open_folder(path: pathlib.Path, skip: str) -> Iterator[tuple[dict[str, files
             with safetensors.safe_open(parts[0], "np") as first:
                 notes |= first.metadata() or {}
         if path.is_dir() or path.name == WEIGHTS:
-            notes |= _json(parts[0].with_name("config.json")) or {}
-            notes["preprocessor_config.json"] = _json(parts[0].with_name("preprocessor_config.json"))
+            notes |= read_json(parts[0].with_name("config.json")) or {}
+            notes["preprocessor_config.json"] = read_json(parts[0].with_name("preprocessor_config.json"))
         yield arrays, notes
 
 
@@ -49,7 +49,7 @@ def parts_of(path: pathlib.Path) -> list[pathlib.Path]:
         return [path]
     if (path / WEIGHTS).is_file():
         return [path / WEIGHTS]
-    index = _json(path / INDEX)
+    index = read_json(path / INDEX)
     if index is None:
         raise InputError(f"{path}: a directory without {WEIGHTS} (nor run.json)")
     places = index.get("weight_map")
@@ -64,7 +64,8 @@ def parts_of(path: pathlib.Path) -> list[pathlib.Path]:
     return parts
 
 
-def _json(path: pathlib.Path) -> dict[str, Any] | None:
+def read_json(path: pathlib.Path) -> dict[str, Any] | None:
+    """Return the object in a JSON file, None without one; raise an `InputError` if it holds another thing."""
     if not path.is_file():
         return None
     try:

@@ -40,7 +40,7 @@ def facts(arrays: dict[str, np.ndarray], notes: dict, grid: tuple[int, int] | No
     notes = notes | (notes.get("vision_config") or {})
     if swin.has_swin(arrays, swin.huggingface(arrays)):
         found = swin.facts(arrays, swin.huggingface(arrays), notes.get("window_size"))
-        own = {"gelu": _gelu(notes, "gelu"), "norm_eps": float(notes.get("layer_norm_eps", 1e-5))}
+        own = {"gelu": gelu_of(notes, "gelu"), "norm_eps": float(notes.get("layer_norm_eps", 1e-5))}
         found["config"] = dataclasses.replace(found["config"], **own)
         size = notes.get("image_size", found.pop("image_size"))
     else:
@@ -56,7 +56,7 @@ def facts(arrays: dict[str, np.ndarray], notes: dict, grid: tuple[int, int] | No
     }
 
 
-def _gelu(notes: dict, default: str) -> str:
+def gelu_of(notes: dict, default: str) -> str:
     activation = notes.get("hidden_act", default)
     if activation not in GELUS:
         raise InputError(f"hidden_act={activation!r} in config.json: only {', '.join(GELUS)} are known")
@@ -86,7 +86,7 @@ def _vit_facts(
         if (activation := notes.get("hidden_act", "silu")) != "silu":
             raise InputError(f"hidden_act={activation!r} in config.json: of an MLP with a gate only silu is known")
     else:
-        config = dataclasses.replace(config, gelu=_gelu(notes, family.defaults["hidden_act"]))
+        config = dataclasses.replace(config, gelu=gelu_of(notes, family.defaults["hidden_act"]))
     size = notes.get("image_size")
     if kind == "beit" and size is None:
         size = [patch * side for side in grid_of_offsets(len(huggingface_vit.beit_table(prefix, arrays)) - 3, grid)]

@@ -9,6 +9,7 @@ from flax import nnx
 from vit_jax import tree
 from vit_jax.errors import InputError, nearest
 from vit_jax.models import Backbone, BiT, ViT
+from vit_jax.models.text import ImageText, TextHead
 from vit_jax.models.variants import kind_of
 from vit_jax.weights import huggingface_pictures
 from vit_jax.weights.baked import bake
@@ -34,6 +35,10 @@ def save(model: Backbone, where: str | os.PathLike, format: str | None = None) -
         InputError: the format is unknown or can't hold the model (everything it can't is named), or a disk error.
     """
     path = pathlib.Path(where)
+    if isinstance(model, ImageText):
+        raise InputError(f"{where}: text towers are not written; save the image tower, model.image")
+    if isinstance(model, ViT) and isinstance(model.head, TextHead):
+        raise InputError(f"{where}: no format of weights holds texts as a head; export it, to StableHLO or ONNX")
     if "://" in str(where):
         raise InputError(f"{where}: weights are saved to a path on this machine")
     if format is None and path.suffix not in ENDINGS:
