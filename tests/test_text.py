@@ -78,6 +78,14 @@ def test_the_image_tower_is_what_load_returns_otherwise(pairs):
     assert larger.text.config.dtype == "bfloat16"
 
 
+def test_only_a_clip_means_the_highest_token_by_the_number_2(pairs, tmp_path):
+    assert pairs["clip_old"].text.end == "highest"
+    folder = changed(tmp_path, "clip_old")
+    config = json.loads((folder / "config.json").read_text()) | {"model_type": "metaclip_2"}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert vit_jax.load(folder, text=True).text.end == 2
+
+
 def changed(tmp_path, folder, change=lambda arrays: arrays, **text_config):
     """Copy a folder, its arrays and what its config says of the text tower changed."""
     shutil.copytree(TEXT / folder, tmp_path / "x")

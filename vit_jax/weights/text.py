@@ -33,7 +33,9 @@ KINDS = {
     True: ("clip_vision_model", {"num_attention_heads": 8, "eos_token_id": 49407}),
     False: ("siglip_vision_model", {"num_attention_heads": 12}),
 }
-LEGACY_END = 2  # What CLIPs before 2023 say of the token that ends a text, which has the highest number of all.
+# What CLIPs before 2023 say of the token that ends a text, which has the highest number of all. Of a MetaCLIP 2, whose
+# arrays have the same names, it is true.
+LEGACY_END = 2
 
 
 def read_pair(where: str, image: Backbone, placement: Placement) -> ImageText:
@@ -70,7 +72,7 @@ def read_pair(where: str, image: Backbone, placement: Placement) -> ImageText:
 def _described(where: str, arrays: dict[str, Stored], notes: dict[str, Any], image: Backbone) -> ImageText:
     """Return the towers with shapes in place of parameters."""
     try:
-        return nnx.eval_shape(functools.partial(_build, arrays, notes.get("text_config") or {}, image))
+        return nnx.eval_shape(functools.partial(_build, arrays, notes, image))
     except KeyError as error:
         raise InputError(f"{where}: has no {error.args[0]!r}, which a text tower has") from error
     except InputError as error:
@@ -80,7 +82,7 @@ def _described(where: str, arrays: dict[str, Stored], notes: dict[str, Any], ima
         raise InputError(f"{where}: its text tower is not as Transformers writes them ({reason})") from error
 
 
-def _build(arrays: dict[str, Stored], notes: dict[str, Any], image: Backbone) -> ImageText:
+        return nnx.eval_shape(functools.partial(_build, arrays, notes, image))
     is_clip = "text_projection.weight" in arrays
     family, presumed = KINDS[is_clip]
     presumed = FAMILIES[family].defaults | presumed
@@ -103,7 +105,7 @@ def _build(arrays: dict[str, Stored], notes: dict[str, Any], image: Backbone) ->
     end: End = "last"
     if is_clip:
         end = notes.get("eos_token_id", presumed["eos_token_id"])
-        end = "highest" if end == LEGACY_END else int(end)
+        end = "highest" if end == LEGACY_END and kind != "metaclip_2" else int(end)
     facts = dict(vocabulary=vocabulary, length=arrays[f"{PREFIX}embeddings.position_embedding.weight"].shape[0])
     text = TextEncoder(config, **facts, outputs=outputs, causal=is_clip, end=end, use_bias=not is_clip, rngs=rngs)
     return ImageText(image, text, projected=is_clip, biased=not is_clip, rngs=rngs)
