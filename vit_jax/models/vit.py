@@ -17,13 +17,14 @@ from vit_jax.models.drops import dropout
 from vit_jax.models.layers import (
     AttentionPool,
     PatchEmbedding,
+    ProbePool,
     add_position,
     apply_blocks,
     compute_dtype,
     make_blocks,
     make_head,
-    make_norm,
 )
+from vit_jax.models.norms import make_norm
 from vit_jax.models.patterns import parse_pattern, seen_by
 from vit_jax.models.position import make_position, num_prefix
 from vit_jax.models.pretraining import Parts, make_parts
@@ -66,7 +67,7 @@ class ViT(nnx.Module):
         grid = self.grid(image_size)
         parse_pattern(config.attention_pattern).check(grid)
 
-        def norm(here: bool) -> nnx.LayerNorm | None:
+        def norm(here: bool) -> nnx.LayerNorm | nnx.RMSNorm | None:
             return make_norm(config, width, dtype=dtype, rngs=rngs) if here else None
 
         if config.resnet is not None:
@@ -74,8 +75,7 @@ class ViT(nnx.Module):
         elif config.tokenizer is not None:
             self.embedding = ConvTokenizer(config, channels, dtype=dtype, rngs=rngs)
         else:
-            facts = dict(use_bias=config.patch_bias, dtype=dtype, rngs=rngs)
-            self.embedding = PatchEmbedding(config.patch, channels, width, **facts)
+            self.embedding = PatchEmbedding(config, channels, dtype=dtype, rngs=rngs)
         self.cls = nnx.Param(jnp.zeros((1, width))) if config.class_token else None
         init = nnx.initializers.normal(0.02)
         self.registers = nnx.Param(init(rngs.params(), (config.registers, width))) if config.registers else None
@@ -83,7 +83,7 @@ class ViT(nnx.Module):
         self.embedding_norm = norm(config.embedding_norm)
         self.blocks = make_blocks(config, dtype=dtype, rngs=rngs)
         self.norm = norm(config.pool_norm == "before")
-        make_pool = {"map": AttentionPool, "seq": SequencePool}.get(config.pool)
+        make_pool = {"map": AttentionPool, "probe": ProbePool, "seq": SequencePool}.get(config.pool)
         self.pool = make_pool(config, dtype=dtype, rngs=rngs) if make_pool else None
         self.pool_norm = norm(config.pool_norm == "after")
         pooled = 2 * width if config.pool == "token_gap" else width
@@ -272,22 +272,21 @@ class ViT(nnx.Module):
             "gap": lambda: tokens[:, prefix:].mean(axis=1),
             "token_gap": lambda: jnp.concatenate([tokens[:, 0], tokens[:, prefix:].mean(axis=1)], axis=-1),
             "map": lambda: self.pool(tokens if self.config.pool_prefix else tokens[:, prefix:]),
-            "seq": lambda: self.pool(tokens[:, prefix:]),
             "none": lambda: tokens,
-        }[self.config.pool]()
+        }.get(self.config.pool, lambda: self.pool(tokens[:, prefix:]))()
         if self.pool_norm is not None:
             features = self.pool_norm(features)
         return features if self.pre_logits is None else jnp.tanh(self.pre_logits(features))
 
 
 def _check(config: Model) -> None:
-    if config.position == "sincos2d" and (config.width % 4 or config.width < 8):
-        raise InputError(f"model.position='sincos2d' needs a width divisible by 4 and at least 8, not {config.width}")
+    if config.position.startswith("sincos2d") and (config.width % 4 or config.width < 8):
+        raise InputError(f"model.position={config.position!r} needs a width divisible by 4, at least 8: {config.width}")
     if config.position == "learned2d" and config.width < 2:
         raise InputError("model.position='learned2d' needs a width of at least 2, for the two halves")
     check_rotary(config)
-    if not config.patch_bias and (config.resnet, config.tokenizer) != (None, None):
-        raise InputError("model.patch_bias=False: only patches that are projected linearly can do without a bias")
+    if (not config.patch_bias or config.patch_norm) and (config.resnet, config.tokenizer) != (None, None):
+        raise InputError("model.patch_bias=False or patch_norm=True: only for patches that are projected linearly")
     if config.pool != "map" and (config.pool_heads, config.pool_mlp_dim, config.pool_prefix) != (None, None, False):
         raise InputError("model.pool_heads, pool_mlp_dim and pool_prefix mean nothing without model.pool='map'")
     if config.pool_heads and config.width % config.pool_heads:
