@@ -164,9 +164,8 @@ class Block(nnx.Module):
         return tokens
 
 
-PLAIN_MLP = dict(
-    swiglu=False, mlp_norm=False, linear_bias=True
-)  # what an MLP outside of the blocks is, whatever they have
+# What an MLP outside of the blocks is, whatever they have.
+PLAIN_MLP = dict(swiglu=False, mlp_norm=False, linear_bias=True)
 
 
 class AttentionPool(nnx.Module):

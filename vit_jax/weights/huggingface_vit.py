@@ -185,7 +185,8 @@ def described(config: Model, kind: str, has_head: bool) -> dict[str, Any]:
             "use_relative_position_bias": config.position_at == "blocks",
             "use_shared_relative_position_bias": config.position_at != "blocks",
             "use_mean_pooling": config.pool_norm == "after",
-            "layer_scale_init_value": config.layer_scale or 0.0,
+            # There, zero means that there is none.
+            "layer_scale_init_value": 0.0 if config.layer_scale is None else config.layer_scale or 1e-5,
         }
     if kind == "aimv2_vision_model":
         if config.linear_bias != config.qkv_bias:
