@@ -85,6 +85,8 @@ def test_parameter_count(name):
         ("B/16", {"position": "none"}, COUNTS["B/16"] - 197 * 768),
         ("B/16", {"position": "learned2d"}, COUNTS["B/16"] - (196 - 14) * 768),
         ("B/16", {"position": "relative"}, COUNTS["B/16"] - 197 * 768 + 27 * 27 * 12),
+        ("B/16", {"pool": "probe"}, COUNTS["B/16"] - 768 + 3 * 768 * 769),
+        ("B/16", {"norm": "rms", "patch_norm": True, "linear_bias": False}, COUNTS["B/16"] + 768 - 768 * (25 + 12 * 6)),
         ("B/16", {"position_at": "blocks_shared"}, COUNTS["B/16"]),
         ("B/16", {"position_at": "blocks"}, COUNTS["B/16"] + 11 * 197 * 768),
     ],

@@ -43,6 +43,7 @@ BEIT = {
     **{"position": "relative", "position_at": "blocks", "relative_prefix": True, "key_bias": False},
     **{"pool": "gap", "pool_norm": "after", "class_token": True},
 }
+AIMV2 = {"norm": "rms", "patch_norm": True, "swiglu": True, "linear_bias": False, "qkv_bias": False, "pool": "gap"}
 # Options, the formats that hold such a model as it is, and those that hold the same function in other parameters.
 MODELS = {
     "plain": ({}, {"google", "timm", "huggingface"}, {"big_vision"}),
@@ -74,6 +75,9 @@ MODELS = {
     "BEiT": (BEIT | {"layer_scale": 0.1, "gelu": "exact"}, {"timm", "huggingface"}, set()),
     "BEiT, not square": (BEIT | {"position_at": "blocks_shared", "image_size": (48, 80)}, {"timm"}, set()),
     "BEiT, keys with bias": (BEIT | {"key_bias": True}, set(), set()),
+    "AIMv2": (AIMV2 | {"norm_eps": 1e-5}, {"timm"}, set()),
+    "AIMv2, any size": (AIMV2 | {"position": "sincos2d_mae"}, set(), {"timm"}),
+    "RMSNorm": ({"norm": "rms"}, set(), set()),
     "in every block": ({"position_at": "blocks"}, set(), set()),
     "hybrid": ({"resnet": (1, 3), "resnet_width": 32, "name": "custom/8"}, {"google"}, set()),
     "timm's hybrid": (
@@ -96,6 +100,9 @@ REFUSED = {
     ("relative", "timm"): r"the position embedding \(position='relative'\)",
     ("BEiT, not square", "huggingface"): r"a BEiT for pictures of 48x80: Transformers mixes up rows and columns",
     ("BEiT, keys with bias", "timm"): r"biases of keys \(key_bias=True\)",
+    ("AIMv2", "huggingface"): r"can't hold a head on a Aimv2VisionModel; a timm file can",
+    ("AIMv2", "google"): r"the kind of norm \(norm='rms'\).*linear layers without bias",
+    ("RMSNorm", "timm"): r"a gated MLP \(swiglu=False\), .*a norm of patches \(patch_norm=False\)",
     ("in every block", "timm"): r"positions added in the blocks \(position_at='blocks'\)",
     ("hybrid", "timm"): r"the ResNet's epsilons and padding .*load the weights with resnet_style='timm'",
     ("timm's hybrid", "google"): r"the ResNet's epsilons and padding .*load the weights with resnet_style='google'",

@@ -73,7 +73,7 @@ def test_a_folder_is_written_as_it_was(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "folder", ["timm_dinov3", "timm_eva02_norm", "timm_clip", "timm_perception", "timm_beit_shared"]
+    "folder", ["timm_dinov3", "timm_eva02_norm", "timm_clip", "timm_perception", "timm_beit_shared", "timm_aimv2"]
 )
 def test_a_lone_file_is_read_as_it_was_written(folder, tmp_path):
     model = vit_jax.load(TODAY / folder)
@@ -148,14 +148,15 @@ def test_weights_in_several_files_are_one_model(tmp_path):
     told(path, "its weight_map must name, for each array, a file in the same folder")
 
 
-def test_of_a_whole_clip_the_image_tower_is_read(tmp_path):
+@pytest.mark.parametrize("kind", ["clip", "aimv2"])
+def test_of_a_whole_clip_the_image_tower_is_read(kind, tmp_path):
     def whole(arrays):
         text = {"text_model.final_layer_norm.weight": np.ones(4, np.float32), "logit_scale": np.ones((), np.float32)}
         return {f"vision_model.{name}": array for name, array in arrays.items()} | text
 
-    config = json.loads((TODAY / "hf_clip" / "config.json").read_text())
-    path = damaged("hf_clip", tmp_path, whole, model_type="clip", vision_config=config)
-    same_model(vit_jax.load(path), vit_jax.load(TODAY / "hf_clip"))
+    config = json.loads((TODAY / f"hf_{kind}" / "config.json").read_text())
+    path = damaged(f"hf_{kind}", tmp_path, whole, model_type=kind, vision_config=config)
+    same_model(vit_jax.load(path), vit_jax.load(TODAY / f"hf_{kind}"))
 
 
 @pytest.mark.parametrize(
@@ -188,6 +189,13 @@ def test_of_a_whole_clip_the_image_tower_is_read(tmp_path):
             lambda a: {**a, "beit.embeddings.position_embeddings": np.ones((1, 17, 16))},
             {},
             "of BEiT only relative positions are known",
+        ),
+        ("hf_aimv2", lambda a: a, {"hidden_act": "gelu"}, "of an MLP with a gate only silu is known"),
+        (
+            "hf_aimv2",
+            lambda a: {**a, "encoder.layers.0.ffn.down_proj.bias": np.ones(16)},
+            {},
+            "qkv_bias and mlp_bias that are alike",
         ),
         ("timm_dinov3", lambda a: {**a, "gate": np.ones(3, np.float32)}, {}, r"unexpected \(1\): gate"),
         (
@@ -264,6 +272,11 @@ def test_timms_clip_goes_to_transformers(tmp_path):
         ({"swiglu": True, "norm_eps": 1e-5}, "gates with norm_eps=1e-05"),
         ({"rope": 100.0, "resnet": (), "resnet_width": 64, "resnet_style": "timm"}, "after a ResNet"),
         ({"patch_bias": False}, "patch_bias=False with embedding_norm=False"),
+        ({"norm": "rms"}, "norm_eps=1e-06 of an AIMv2, only 1e-05"),
+        (
+            {"position": "relative", "relative_prefix": True, "norm_eps": 1e-5},
+            "norm_eps=1e-05 and gelu='tanh' of a BEiT",
+        ),
     ],
 )
 def test_what_timm_has_no_architecture_for_is_refused(options, message):
@@ -331,7 +344,7 @@ BIASED = dict(position="relative", relative_prefix=True)
         ({"rope_jitter": 2.0}, "model.rope_jitter: means nothing without model.rope"),
         ({"rope": 100.0, "rope_grid": (4, 4)}, "model.rope_grid: means nothing with model.rope_unit='picture'"),
         ({"rope": 100.0, "rope_jitter": 0.5}, "model.rope_jitter=0.5: must be"),
-        ({"patch_bias": False, "resnet": (), "resnet_width": 64}, "model.patch_bias=False: only patches that are"),
+        ({"patch_bias": False, "resnet": (), "resnet_width": 64}, "model.patch_bias=False or patch_norm=True: only"),
         ({"relative_prefix": True}, "model.relative_prefix: means nothing with model.position='learned'"),
         (BIASED | {"attention_pattern": "axial"}, "isn't built for model.attention_pattern='axial', only for 'full'"),
         (BIASED | {"pool": "gap"}, "model.relative_prefix: there is neither a class token nor a register"),

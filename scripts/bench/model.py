@@ -92,9 +92,10 @@ def timm_fields(config: Config) -> dict[str, Any]:
     """
     model = resolve(config.model)
     default = Model()
-    others = ("rope", "swiglu", "mlp_norm", "attention_norm", "embedding_norm", "key_bias", "attention_pattern")
-    plain = all(getattr(model, key) == getattr(default, key) for key in (*others, "resnet", "tokenizer"))
-    if kind_of(model.name) != "ViT" or not plain or model.pool in ("seq", "token_gap"):
+    others = ("rope", "swiglu", "mlp_norm", "attention_norm", "embedding_norm", "key_bias", "attention_pattern", "norm")
+    others += ("linear_bias", "patch_norm", "resnet", "tokenizer")
+    plain = all(getattr(model, key) == getattr(default, key) for key in others)
+    if kind_of(model.name) != "ViT" or not plain or model.pool in ("probe", "seq", "token_gap"):
         raise InputError(f"--vs=timm: {model.name!r} can't be compared, only plain ViTs with full attention on patches")
     return {
         "img_size": config.height_width(),

@@ -25,6 +25,7 @@ TIMM = {
         dict(img_size=64, num_classes=5, use_rel_pos_bias=False, use_shared_rel_pos_bias=True, init_values=None)
         | dict(global_pool="token", swiglu_mlp=True, scale_mlp=True),
     ),
+    "timm_aimv2": ("aimv2_large_patch14_224", dict(img_size=56)),
     "timm_eva": ("eva_giant_patch14_224", dict(img_size=56, num_classes=5, mlp_ratio=2)),
     "timm_eva02": ("eva02_tiny_patch14_224", dict(img_size=56)),
     "timm_eva02_norm": ("eva02_base_patch14_224", dict(img_size=56, num_classes=5)),
@@ -69,6 +70,17 @@ TRANSFORMERS = {
         dict(patch_size=16, image_size=64, intermediate_size=32, use_shared_relative_position_bias=True)
         | dict(use_mean_pooling=False, layer_scale_init_value=0.0),
     ),
+    "hf_aimv2": (
+        transformers.Aimv2VisionModel,
+        transformers.Aimv2VisionConfig,
+        dict(patch_size=14, image_size=56, intermediate_size=32),
+    ),
+    "hf_aimv2_native": (
+        transformers.Aimv2VisionModel,
+        transformers.Aimv2VisionConfig,
+        dict(patch_size=14, image_size=56, intermediate_size=32, use_head=False, is_native=True)
+        | dict(qkv_bias=True, mlp_bias=True, rms_norm_eps=1e-6),
+    ),
     "hf_dinov2": (transformers.Dinov2Model, transformers.Dinov2Config, dict(patch_size=14, image_size=56)),
     "hf_dinov2_giant": (
         transformers.Dinov2ForImageClassification,
@@ -101,6 +113,7 @@ TRANSFORMERS = {
         dict(patch_size=16, image_size=64, intermediate_size=32),
     ),
 }
+FIXED = ("hf_aimv2",)  # These take pictures of one size.
 RESAMPLED = ("hf_clip", "hf_siglip", "hf_vit")  # Transformers resamples positions of these only if it is told to.
 
 
@@ -169,13 +182,15 @@ def main(folder, word=""):
         base, patch = getattr(model, model.base_model_prefix, model), own["patch_size"]
         base = base if hasattr(base, "embeddings") else model
         base = of_any_shape(model) if name == "hf_naflex" else base
-        for size in ((4 * patch, 4 * patch), (3 * patch, 5 * patch)):
+        for size in ((4 * patch, 4 * patch), (3 * patch, 5 * patch))[: 1 if name in FIXED else 2]:
             images = pictures(*size)
             with torch.no_grad():
                 found = base(images, **({"interpolate_pos_encoding": True} if name in RESAMPLED else {}))
-                outputs = found.last_hidden_state[:, 0] if found.pooler_output is None else found.pooler_output
+                tokens, outputs = found.last_hidden_state, found.pooler_output
+                if outputs is None:
+                    outputs = tokens.mean(dim=1) if "aimv2" in name else tokens[:, 0]
                 outputs = model(images).logits if hasattr(model, "classifier") else outputs
-            note(name, "x".join(map(str, size)), images, tokens=found.last_hidden_state, outputs=outputs)
+            note(name, "x".join(map(str, size)), images, tokens=tokens, outputs=outputs)
     if word:
         # The pictures are those of the others.
         expected = {name: array for name, array in expected.items() if not name.startswith("images/")}

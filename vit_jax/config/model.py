@@ -34,8 +34,9 @@ class Model(Section):
             2021), each with ReLU and a max-pooling that halves the map; None: patches are projected linearly.
         pool: what the head reads: the class token ("token"), the mean over the patches ("gap"), both, one after the
             other ("token_gap"; Oquab et al., 2024), multi-head attention pooling over the patches ("map"; Zhai et al.,
-            2022), their mean weighted by the softmax of a learned linear function ("seq"; Hassani et al., 2021), or
-            every token separately ("none"). A "CCT" has "seq" for "token".
+            2022), attention of one learned query alone ("probe"; Fini et al., 2025), their mean weighted by the softmax
+            of a learned linear function ("seq"; Hassani et al., 2021), or every token separately ("none"). A "CCT" has
+            "seq" for "token".
         pool_heads, pool_mlp_dim: heads and hidden width of attention pooling; None: those of the blocks.
         pool_prefix: whether attention pooling reads class token and registers too, as in Perception Encoder (Bolya et
             al., 2025).
@@ -44,7 +45,8 @@ class Model(Section):
         registers: number of extra tokens that attend and are attended to, but are not read (Darcet et al., 2024).
         representation: width of a tanh layer before the head (the `pre_logits` of ImageNet-21k weights).
         position: learned per patch, learned as halves per row and per column ("learned2d"), an attention bias per head
-            and 2-D offset ("relative"), fixed 2-D sine-cosine, or none (Dosovitskiy et al., 2021, appendix D.4).
+            and 2-D offset ("relative"), fixed 2-D sine-cosine, or none (Dosovitskiy et al., 2021, appendix D.4). The
+            frequencies of "sincos2d_mae" are those of MAE (He et al., 2022) and AIMv2, which end a step earlier.
         position_at: where positions are added: once before the blocks ("stem"), or before every block, separate
             for each ("blocks") or shared. A relative bias acts in every block, and is shared unless this is "blocks".
         prefix_position: whether class and register tokens have their own learned positions.
@@ -68,9 +70,14 @@ class Model(Section):
             of a GELU (Shazeer, 2020).
         mlp_norm, attention_norm: whether a norm comes before the last linear layer of the MLP, and of attention (Wang
             et al., 2022; EVA-02).
+        linear_bias: whether the MLP's linear layers and the last one of attention have a bias (not in AIMv2; Fini et
+            al., 2025).
         patch_bias: whether the projection of the patches has a bias.
+        patch_norm: whether a norm comes right after it, before positions are added, as in AIMv2.
         embedding_norm: whether a norm comes before the first block, as in CLIP.
-        norm_eps: added to the variance in every LayerNorm.
+        norm: LayerNorm ("layer"), or RMSNorm ("rms"; Zhang and Sennrich, 2019), which neither subtracts the mean nor
+            has a bias. Attention pooling has LayerNorm.
+        norm_eps: added to the variance in every LayerNorm, and to the mean square in every RMSNorm.
         layer_scale: initial factor of each residual branch, learned per channel (Touvron et al., 2021); None: none.
         qkv_bias: whether queries, keys and values have a bias; those of a "ViT-Lite" or "CCT" never have one.
         key_bias: whether keys have a bias where queries and values have one (not in BEiT, EVA and DINOv3).
@@ -111,7 +118,7 @@ class Model(Section):
     resnet_width: Count | None = None
     resnet_style: Literal["google", "timm"] = "google"
     tokenizer: tuple[Count, Count] | None = None
-    pool: Literal["token", "gap", "token_gap", "map", "seq", "none"] = "token"
+    pool: Literal["token", "gap", "token_gap", "map", "probe", "seq", "none"] = "token"
     pool_heads: Count | None = None
     pool_mlp_dim: Count | None = None
     pool_prefix: bool = False
@@ -119,7 +126,7 @@ class Model(Section):
     class_token: bool | None = None
     registers: Annotated[int, Range("[0, inf)")] = 0
     representation: Count | None = None
-    position: Literal["learned", "learned2d", "relative", "sincos2d", "none"] = "learned"
+    position: Literal["learned", "learned2d", "relative", "sincos2d", "sincos2d_mae", "none"] = "learned"
     position_at: Literal["stem", "blocks", "blocks_shared"] = "stem"
     prefix_position: bool = True
     relative_prefix: bool = False
@@ -137,8 +144,11 @@ class Model(Section):
     swiglu: bool = False
     mlp_norm: bool = False
     attention_norm: bool = False
+    linear_bias: bool = True
     patch_bias: bool = True
+    patch_norm: bool = False
     embedding_norm: bool = False
+    norm: Literal["layer", "rms"] = "layer"
     norm_eps: Positive = 1e-6
     layer_scale: NonNegative | None = None
     qkv_bias: bool = True

@@ -11,6 +11,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float
 
 from vit_jax.config import Model
+from vit_jax.models.norms import make_norm
 from vit_jax.models.patterns import parse_pattern
 from vit_jax.models.rotary import Rotation, rotate
 from vit_jax.models.tiles import by_pattern
@@ -159,14 +160,15 @@ class Attention(nnx.Module):
             init = dict(kernel_init=xavier, use_bias=use_bias)
             return nnx.LinearGeneral(width, heads, **init, dtype=dtype, rngs=rngs)
 
-        def norm(here: bool, features: int) -> nnx.LayerNorm | None:
-            return nnx.LayerNorm(features, epsilon=config.norm_eps, dtype=dtype, rngs=rngs) if here else None
+        def norm(here: bool, features: int) -> nnx.LayerNorm | nnx.RMSNorm | None:
+            return make_norm(config, features, dtype=dtype, rngs=rngs) if here else None
 
         biased = config.qkv_bias
         self.query, self.key, self.value = project(biased), project(biased and config.key_bias), project(biased)
         self.query_norm, self.key_norm = norm(config.qk_norm, heads[1]), norm(config.qk_norm, heads[1])
         self.norm = norm(config.attention_norm, width)
-        self.out = nnx.LinearGeneral(heads, width, axis=(-2, -1), kernel_init=xavier, dtype=dtype, rngs=rngs)
+        init = dict(kernel_init=xavier, use_bias=config.linear_bias)
+        self.out = nnx.LinearGeneral(heads, width, axis=(-2, -1), **init, dtype=dtype, rngs=rngs)
 
     def __call__(
         self,

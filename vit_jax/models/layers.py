@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Key
 from vit_jax.config import Model
 from vit_jax.models.attention import Attention, by_xla, hide, make_attention
 from vit_jax.models.drops import NO_DROPS, Drops, draw_drops, dropout, residual_of_subset
+from vit_jax.models.norms import make_norm
 from vit_jax.models.rotary import Rotation, rotate
 
 
@@ -22,11 +23,6 @@ def compute_dtype(config: Model) -> jnp.dtype:
     if config.dtype == "auto":
         return jnp.dtype("float32" if jax.default_backend() == "cpu" else "bfloat16")
     return jnp.dtype(config.dtype)
-
-
-def make_norm(config: Model, features: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    """Return a norm over the last axis, with scale and bias."""
-    return nnx.LayerNorm(features, epsilon=config.norm_eps, dtype=dtype, rngs=rngs)
 
 
 def make_head(config: Model, features: int, num_classes: int, *, rngs: nnx.Rngs) -> nnx.Linear:
@@ -38,12 +34,11 @@ def make_head(config: Model, features: int, num_classes: int, *, rngs: nnx.Rngs)
 class PatchEmbedding(nnx.Module):
     """Cut a picture into patches and project each linearly: a convolution whose stride is its size."""
 
-    def __init__(
-        self, patch: int, channels: int, width: int, *, use_bias: bool = True, dtype: jnp.dtype, rngs: nnx.Rngs
-    ):
-        shape = (patch, patch, channels, width)
+    def __init__(self, config: Model, channels: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        shape = (config.patch, config.patch, channels, config.width)
         self.kernel = nnx.Param(nnx.initializers.lecun_normal(in_axis=(0, 1, 2))(rngs.params(), shape))
-        self.bias = nnx.Param(jnp.zeros(width)) if use_bias else None
+        self.bias = nnx.Param(jnp.zeros(config.width)) if config.patch_bias else None
+        self.norm = make_norm(config, config.width, dtype=dtype, rngs=rngs) if config.patch_norm else None
         self.dtype = dtype
 
     def __call__(self, images: Float[Array, "batch height width channels"]) -> Float[Array, "batch rows columns dim"]:
@@ -53,7 +48,8 @@ class PatchEmbedding(nnx.Module):
         patches = images.reshape(batch, height // patch, patch, width // patch, patch, channels)
         kernel = self.kernel[...].astype(self.dtype)
         embedded = jnp.einsum("brpcqk,pqkd->brcd", patches.astype(self.dtype), kernel)
-        return embedded if self.bias is None else embedded + self.bias[...].astype(self.dtype)
+        embedded = embedded if self.bias is None else embedded + self.bias[...].astype(self.dtype)
+        return embedded if self.norm is None else self.norm(embedded)
 
 
 def add_position(
@@ -104,7 +100,7 @@ class Mlp(nnx.Module):
 
     def __init__(self, config: Model, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         init = dict(kernel_init=nnx.initializers.xavier_uniform(), bias_init=nnx.initializers.normal(1e-6))
-        linear = functools.partial(nnx.Linear, **init, dtype=dtype, rngs=rngs)
+        linear = functools.partial(nnx.Linear, **init, use_bias=config.linear_bias, dtype=dtype, rngs=rngs)
         self.fc1 = linear(config.width, config.mlp_dim)
         self.gate = linear(config.width, config.mlp_dim) if config.swiglu else None
         self.norm = make_norm(config, config.mlp_dim, dtype=dtype, rngs=rngs) if config.mlp_norm else None
@@ -168,7 +164,8 @@ class Block(nnx.Module):
         return tokens
 
 
-PLAIN_MLP = dict(swiglu=False, mlp_norm=False)  # what an MLP outside of the blocks is, whatever they have
+# What an MLP outside of the blocks is, whatever they have.
+PLAIN_MLP = dict(swiglu=False, mlp_norm=False, linear_bias=True)
 
 
 class AttentionPool(nnx.Module):
@@ -176,7 +173,7 @@ class AttentionPool(nnx.Module):
 
     def __init__(self, config: Model, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         sizes = dict(num_heads=config.pool_heads or config.num_heads, mlp_dim=config.pool_mlp_dim or config.mlp_dim)
-        plain = dict(key_bias=True, qk_norm=False, attention_norm=False, **PLAIN_MLP)
+        plain = dict(key_bias=True, qk_norm=False, attention_norm=False, norm="layer", **PLAIN_MLP)
         config = dataclasses.replace(config, **sizes, **plain)
         self.probe = nnx.Param(nnx.initializers.xavier_uniform()(rngs.params(), (1, config.width)))
         self.attn = Attention(config, dtype=dtype, rngs=rngs)
@@ -191,6 +188,23 @@ class AttentionPool(nnx.Module):
         probe = jnp.broadcast_to(self.probe[...].astype(tokens.dtype), (tokens.shape[0], number, tokens.shape[2]))
         pooled = self.attn(probe, tokens, functools.partial(by_xla, bias=hide(seen, tokens.dtype)))
         return pooled + self.mlp(self.norm(pooled))
+
+
+class ProbePool(nnx.Module):
+    """Attention of one learned query to the tokens, and a linear layer, as in AIMv2 (Fini et al., 2025)."""
+
+    def __init__(self, config: Model, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        width, heads = config.width, (config.num_heads, config.width // config.num_heads)
+        init = dict(kernel_init=nnx.initializers.xavier_uniform(), dtype=dtype, rngs=rngs)
+        self.probe = nnx.Param(nnx.initializers.xavier_uniform()(rngs.params(), (1, width)))
+        self.key, self.value = (nnx.LinearGeneral(width, heads, use_bias=config.qkv_bias, **init) for _ in range(2))
+        self.out = nnx.Linear(width, width, **init)
+
+    def __call__(self, tokens: Float[Array, "batch tokens dim"]) -> Float[Array, "batch dim"]:
+        key, value = self.key(tokens), self.value(tokens)
+        probe = self.probe[...].astype(key.dtype).reshape(1, *key.shape[2:])
+        pooled = by_xla(jnp.broadcast_to(probe, (len(key), *probe.shape)), key, value)
+        return self.out(pooled.reshape(len(pooled), -1))
 
 
 def stacked(make: Callable[[nnx.Rngs], nnx.Module], depth: int, rngs: nnx.Rngs) -> nnx.Module:

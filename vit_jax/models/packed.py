@@ -19,7 +19,7 @@ from vit_jax.pixels import as_input
 PACKED = {
     "resnet": (None,),
     "tokenizer": (None,),
-    "position": ("learned", "learned2d", "sincos2d", "none"),
+    "position": ("learned", "learned2d", "sincos2d", "sincos2d_mae", "none"),
     "position_at": ("stem",),
     "resample": ("bilinear", "bilinear_smooth", "bilinear_sharp", "bicubic", "bicubic_sharp"),
     "attention_pattern": ("full",),

@@ -40,6 +40,7 @@ def make_position(config: Model, grid: Grid, *, rngs: nnx.Rngs) -> nnx.Module | 
         "learned2d": lambda: LearnedPosition2d(config, grid, rngs=rngs),
         "relative": lambda: RelativePosition(config, grid, rngs=rngs),
         "sincos2d": lambda: SinCos2d(config, grid),
+        "sincos2d_mae": lambda: SinCos2d(config, grid),
         "none": lambda: None,
     }[config.position]()
 
@@ -163,11 +164,13 @@ class RelativePosition(nnx.Module):
 class SinCos2d(nnx.Module):
     """Fixed sines and cosines of the row and the column (Chen et al., 2021, as in MoCo v3); zero for prefix tokens.
 
-    A quarter of the width each: sin x, cos x, sin y, cos y, at frequencies from 1 to 1/10,000.
+    A quarter of the width each: sin x, cos x, sin y, cos y, at frequencies from 1 to 1/10,000, or as in MAE (He et al.,
+    2022) to the last before it.
     """
 
     def __init__(self, config: Model, grid: Grid):
         self.grid, self.num_prefix, self.width = grid, num_prefix(config), config.width
+        self.steps = self.width // 4 - (config.position != "sincos2d_mae")
 
     def __call__(self, grid: Grid) -> Float[Array, "tokens dim"]:
         places = jnp.stack([axis.reshape(-1) for axis in jnp.mgrid[: grid[0], : grid[1]]], axis=-1)
@@ -175,8 +178,7 @@ class SinCos2d(nnx.Module):
 
     def at(self, places: Places, grids: Places | None = None) -> Float[Array, "batch patches dim"]:
         """Return the embedding of each patch, whatever the grid."""
-        quarter = self.width // 4
-        frequency = 1 / 10_000 ** (jnp.arange(quarter) / (quarter - 1))
+        frequency = 1 / 10_000 ** (jnp.arange(self.width // 4) / self.steps)
         y, x = (places[..., i, None] * frequency for i in (0, 1))
         return jnp.concatenate([jnp.sin(x), jnp.cos(x), jnp.sin(y), jnp.cos(y)], axis=-1)
 

@@ -2,12 +2,24 @@
 
 MAE (He et al., 2022), BEiT (Bao et al., 2022), BEiT v2 (Peng et al., 2022), DeiT III (Touvron et al., 2022), CLIP
 (Radford et al., 2021) and its open successors, EVA (Fang et al., 2023), EVA-02 (Fang et al., 2023), SigLIP and SigLIP 2
-(Zhai et al., 2023; Tschannen et al., 2025), DINOv2 (Oquab et al., 2024), DINOv3 (Siméoni et al., 2025) and Perception
-Encoder (Bolya et al., 2025). Some ask for their terms to be accepted first.
+(Zhai et al., 2023; Tschannen et al., 2025), DINOv2 (Oquab et al., 2024), DINOv3 (Siméoni et al., 2025), AIMv2 (Fini
+et al., 2025) and Perception Encoder (Bolya et al., 2025). Some ask for their terms to be accepted first.
 """
 
 # Tags by architecture, as of timm 1.0.31.
 TIMM = {
+    "aimv2_1b_patch14_224": "apple_pt",
+    "aimv2_1b_patch14_336": "apple_pt",
+    "aimv2_1b_patch14_448": "apple_pt",
+    "aimv2_3b_patch14_224": "apple_pt",
+    "aimv2_3b_patch14_336": "apple_pt",
+    "aimv2_3b_patch14_448": "apple_pt",
+    "aimv2_huge_patch14_224": "apple_pt",
+    "aimv2_huge_patch14_336": "apple_pt",
+    "aimv2_huge_patch14_448": "apple_pt",
+    "aimv2_large_patch14_224": "apple_pt apple_pt_dist",
+    "aimv2_large_patch14_336": "apple_pt apple_pt_dist",
+    "aimv2_large_patch14_448": "apple_pt",
     "beit_base_patch16_224": "in22k_ft_in22k in22k_ft_in22k_in1k",
     "beit_base_patch16_384": "in22k_ft_in22k_in1k",
     "beit_large_patch16_224": "in22k_ft_in22k in22k_ft_in22k_in1k",

@@ -5,6 +5,8 @@ as XLA's "SAME" and BiT evenly on both sides, and their epsilons differ. timm's 
 originals in epsilons, and in what BiT's pooling is padded with.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -168,7 +170,8 @@ class ResNetEmbedding(PatchEmbedding):
 
     def __init__(self, config: Model, channels: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         resnet = Stages(config, channels, bit=False, dtype=dtype, rngs=rngs)
-        super().__init__(config.patch // reduction(config), resnet.features, config.width, dtype=dtype, rngs=rngs)
+        cut = dataclasses.replace(config, patch=config.patch // reduction(config))
+        super().__init__(cut, resnet.features, dtype=dtype, rngs=rngs)
         self.resnet = resnet
 
     def __call__(self, images: Float[Array, "batch height width channels"]) -> Float[Array, "batch rows columns dim"]:

@@ -134,7 +134,7 @@ class Swin(nnx.Module):
         self.num_classes, self.channels = num_classes, channels
         self.preprocessing, self.label_names = Preprocessing(mean=config.mean, std=config.std), None
         dtype, width = compute_dtype(config), config.width
-        self.embedding = PatchEmbedding(config.patch, channels, width, dtype=dtype, rngs=rngs)
+        self.embedding = PatchEmbedding(config, channels, dtype=dtype, rngs=rngs)
         self.embedding_norm = nnx.LayerNorm(width, epsilon=config.norm_eps, dtype=dtype, rngs=rngs)
         for i, (depth, grid) in enumerate(zip(config.swin, self.grids(image_size), strict=True)):
             stage = Stage(_widened(config, i), depth, grid, merges=i > 0, dtype=dtype, rngs=rngs)

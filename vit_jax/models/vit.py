@@ -18,13 +18,14 @@ from vit_jax.models.drops import dropout
 from vit_jax.models.layers import (
     AttentionPool,
     PatchEmbedding,
+    ProbePool,
     add_position,
     apply_blocks,
     compute_dtype,
     make_blocks,
     make_head,
-    make_norm,
 )
+from vit_jax.models.norms import make_norm
 from vit_jax.models.packed import packed_activations, packed_features
 from vit_jax.models.patterns import parse_pattern, seen_by
 from vit_jax.models.position import make_position, num_prefix
@@ -69,7 +70,7 @@ class ViT(nnx.Module):
         grid = self.grid(image_size)
         parse_pattern(config.attention_pattern).check(grid)
 
-        def norm(here: bool) -> nnx.LayerNorm | None:
+        def norm(here: bool) -> nnx.LayerNorm | nnx.RMSNorm | None:
             return make_norm(config, width, dtype=dtype, rngs=rngs) if here else None
 
         if config.resnet is not None:
@@ -77,8 +78,7 @@ class ViT(nnx.Module):
         elif config.tokenizer is not None:
             self.embedding = ConvTokenizer(config, channels, dtype=dtype, rngs=rngs)
         else:
-            facts = dict(use_bias=config.patch_bias, dtype=dtype, rngs=rngs)
-            self.embedding = PatchEmbedding(config.patch, channels, width, **facts)
+            self.embedding = PatchEmbedding(config, channels, dtype=dtype, rngs=rngs)
         self.cls = nnx.Param(jnp.zeros((1, width))) if config.class_token else None
         init = nnx.initializers.normal(0.02)
         self.registers = nnx.Param(init(rngs.params(), (config.registers, width))) if config.registers else None
@@ -86,7 +86,7 @@ class ViT(nnx.Module):
         self.embedding_norm = norm(config.embedding_norm)
         self.blocks = make_blocks(config, dtype=dtype, rngs=rngs)
         self.norm = norm(config.pool_norm == "before")
-        make_pool = {"map": AttentionPool, "seq": SequencePool}.get(config.pool)
+        make_pool = {"map": AttentionPool, "probe": ProbePool, "seq": SequencePool}.get(config.pool)
         self.pool = make_pool(config, dtype=dtype, rngs=rngs) if make_pool else None
         self.pool_norm = norm(config.pool_norm == "after")
         pooled = 2 * width if config.pool == "token_gap" else width
@@ -279,9 +279,8 @@ class ViT(nnx.Module):
             "gap": lambda: tokens[:, prefix:].mean(axis=1),
             "token_gap": lambda: jnp.concatenate([tokens[:, 0], tokens[:, prefix:].mean(axis=1)], axis=-1),
             "map": lambda: self.pool(tokens if self.config.pool_prefix else tokens[:, prefix:])[:, 0],
-            "seq": lambda: self.pool(tokens[:, prefix:]),
             "none": lambda: tokens,
-        }[self.config.pool]()
+        }.get(self.config.pool, lambda: self.pool(tokens[:, prefix:]))()
         return self.represent(read)
 
     def represent(self, read: Float[Array, "batch *_tokens pooled"]) -> Float[Array, "batch *_tokens features"]:

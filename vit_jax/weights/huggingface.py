@@ -82,7 +82,7 @@ def _vit_facts(
         norm_eps=float(notes.get("layer_norm_eps", family.defaults["layer_norm_eps"])),
     )
     config = dataclasses.replace(config, **huggingface_vit.fields_of(kind, prefix, arrays, notes))
-    if config.swiglu and kind == "dinov3_vit":
+    if config.swiglu and kind in ("dinov3_vit", "aimv2_vision_model"):
         if (activation := notes.get("hidden_act", "silu")) != "silu":
             raise InputError(f"hidden_act={activation!r} in config.json: of an MLP with a gate only silu is known")
     else:
@@ -132,7 +132,7 @@ def write(path: pathlib.Path, arrays: dict[str, np.ndarray], model) -> None:
     described = {
         "hidden_act": next(name for name, ours in GELUS.items() if ours == config.gelu),
         **(_swin(model) if config.swin is not None else _vit(model, arrays)),
-        "layer_norm_eps": config.norm_eps,
+        **({"layer_norm_eps": config.norm_eps} if config.norm == "layer" else {}),
         "image_size": height if height == width else [height, width],
         "patch_size": config.patch,
         "num_channels": model.channels,
@@ -151,6 +151,8 @@ def _vit(model: ViT, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     kind, config = family_for(model.config), model.config
     if kind == "beit":
         _check_square(model.image_size)
+    if kind == "aimv2_vision_model" and model.image_size[0] != model.image_size[1]:
+        raise InputError("a huggingface file can't hold an AIMv2 for pictures that aren't square")
     family, described = FAMILIES[kind], huggingface_vit.described(config, kind, model.head is not None)
     if kind == "siglip2_vision_model":
         rows, columns = model.grid(model.image_size)

@@ -142,6 +142,25 @@ FAMILIES = {
     "siglip2_vision_model": _SIGLIP._replace(
         classes=("Siglip2VisionModel", None), fields=_SIGLIP.fields | {"resample": "bilinear_smooth"}
     ),
+    "aimv2_vision_model": Family(
+        classes=("Aimv2VisionModel", None),
+        head_pool=None,
+        prefix="vision_model.",
+        defaults={"hidden_act": "silu", "layer_norm_eps": 1e-5, "num_attention_heads": 8},
+        fields={"pool": "gap", "class_token": False, "norm": "rms", "patch_norm": True},
+        supported={
+            **{"pool": ("gap", "probe"), "gelu": ANY, "norm": ("rms",), "norm_eps": ANY, "qkv_bias": ANY},
+            **{"swiglu": (True,), "linear_bias": ANY, "patch_norm": (True,), "position": ("learned", "sincos2d_mae")},
+        },
+        patches="embeddings.patch_embed",
+        position="embeddings.position_embedding.weight",
+        layer="encoder.layers.{i}.",
+        attention="attention.q_proj",
+        out="attention.out_proj",
+        norms=("rms_norm1", "rms_norm2"),
+        mlp=("ffn.gate_proj", "ffn.up_proj", "ffn.down_proj"),
+        last="rms_norm",
+    ),
     "clip_vision_model": _SIGLIP._replace(
         classes=("CLIPVisionModel", None),
         defaults={"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "num_attention_heads": 12},
@@ -194,6 +213,8 @@ def family_for(config: Model) -> str:
     """Return the family that a resolved config is nearest to."""
     if config.relative_prefix:
         return "beit"
+    if config.norm == "rms":
+        return "aimv2_vision_model"
     if config.rope is not None:
         return "dinov3_vit"
     if config.embedding_norm:

@@ -35,6 +35,8 @@ def fields_of(kind: str, prefix: str, arrays: dict[str, np.ndarray], notes: dict
         found |= {ours: float(value) for ours, value in values.items() if value is not None}
     if kind == "beit":
         found |= _beit_fields(prefix, arrays, notes)
+    if kind == "aimv2_vision_model":
+        found |= _aimv2_fields(prefix, arrays, notes)
     if "layer_scale" in found:
         found["layer_scale"] = float(notes.get("layerscale_value", found["layer_scale"]))
     found["swiglu"] = f"{layer}{family.mlp[0]}.weight" in arrays
@@ -62,6 +64,16 @@ def _beit_fields(prefix: str, arrays: dict[str, np.ndarray], notes: dict[str, An
     return found
 
 
+def _aimv2_fields(prefix: str, arrays: dict[str, np.ndarray], notes: dict[str, Any]) -> dict[str, Any]:
+    out, last = (f"{prefix}encoder.layers.0.{name}.bias" in arrays for name in ("attention.out_proj", "ffn.down_proj"))
+    if out != last:
+        raise InputError("of AIMv2 only qkv_bias and mlp_bias that are alike are known")
+    native = f"{prefix}embeddings.position_embedding.weight" not in arrays
+    found = {"linear_bias": last, "position": "sincos2d_mae" if native else "learned"}
+    found["pool"] = "probe" if f"{prefix}head.cls_token" in arrays else "gap"
+    return found | {"norm_eps": float(notes.get("rms_norm_eps", 1e-5))}
+
+
 def rules(config: Model, kind: str, prefix: str) -> list[Rule]:
     """Return the table of a resolved config of a family."""
     family = FAMILIES[kind]
@@ -79,8 +91,9 @@ def rules(config: Model, kind: str, prefix: str) -> list[Rule]:
         # Registers have no positions where the class token has one.
         offsets(prefix + BEIT_TABLES["blocks" if config.position_at == "blocks" else "blocks_shared"])
         if kind == "beit"
-        else positions(prefix + family.position, leading=family.pool is None and cls is reshaped, owners=1),
+        else positions(prefix + family.position, leading=not family.position.endswith(".weight"), owners=1),
         *(linear if kind == "siglip2_vision_model" else convolution)("embedding", prefix + family.patches),
+        *norm("embedding/norm", f"{prefix}embeddings.rms_norm"),
         *norm("embedding_norm", f"{prefix}pre_layrnorm"),
         *norm("blocks/norm1", layer + family.norms[0]),
         *[
@@ -96,6 +109,7 @@ def rules(config: Model, kind: str, prefix: str) -> list[Rule]:
         *norm("norm", prefix + family.last),
         *norm("pool_norm", prefix + ("pooler.layernorm" if kind == "beit" else family.last)),
         *(_pool_rules(f"{prefix}{family.pool}.") if family.pool else []),
+        *(_probe_rules(f"{prefix}head.") if config.pool == "probe" else []),
         *linear("head", "classifier"),
     ]
 
@@ -128,6 +142,15 @@ def _pool_rules(prefix: str) -> list[Rule]:
     ]
 
 
+def _probe_rules(prefix: str) -> list[Rule]:
+    return [
+        reshaped("pool/probe", f"{prefix}cls_token"),
+        *linear("pool/key", f"{prefix}k_proj", outputs=2),
+        *linear("pool/value", f"{prefix}v_proj", outputs=2),
+        *linear("pool/out", f"{prefix}output_proj"),
+    ]
+
+
 def described(config: Model, kind: str, has_head: bool) -> dict[str, Any]:
     """Return what `config.json` says of the architecture, beside what all families call alike.
 
@@ -138,6 +161,8 @@ def described(config: Model, kind: str, has_head: bool) -> dict[str, Any]:
     name, pool = family.classes[has_head], family.head_pool if has_head else family.fields["pool"]
     if kind == "beit":
         pool = "gap" if config.pool_norm == "after" else "token"
+    if kind == "aimv2_vision_model" and not has_head:
+        pool = config.pool
     if pool is None:
         raise InputError(f"a huggingface file can't hold a head on a {family.classes[0]}; a timm file can")
     if config.pool != pool:
@@ -160,7 +185,18 @@ def described(config: Model, kind: str, has_head: bool) -> dict[str, Any]:
             "use_relative_position_bias": config.position_at == "blocks",
             "use_shared_relative_position_bias": config.position_at != "blocks",
             "use_mean_pooling": config.pool_norm == "after",
-            "layer_scale_init_value": config.layer_scale or 0.0,
+            # There, zero means that there is none.
+            "layer_scale_init_value": 0.0 if config.layer_scale is None else config.layer_scale or 1e-5,
+        }
+    if kind == "aimv2_vision_model":
+        if config.linear_bias != config.qkv_bias:
+            raise InputError("a huggingface file can't hold an AIMv2 with linear_bias other than qkv_bias")
+        own |= {
+            "hidden_act": "silu",
+            "mlp_bias": config.linear_bias,
+            "rms_norm_eps": config.norm_eps,
+            "use_head": config.pool == "probe",
+            "is_native": config.position != "learned",
         }
     if kind == "dinov3_vit":
         own |= {

@@ -129,7 +129,7 @@ def linear(ours: str | tuple[str, ...], theirs: str, *, outputs: int = 1) -> lis
 
 
 def norm(ours: str, theirs: str, *, first: int = 0) -> list[Rule]:
-    """A PyTorch LayerNorm or GroupNorm."""
+    """A PyTorch LayerNorm, RMSNorm or GroupNorm."""
     pairs = (("scale", "weight"), ("bias", "bias"))
     return [same(f"{ours}/{a}", f"{theirs}.{b}", first=first) for a, b in pairs]
 

@@ -81,7 +81,6 @@ def _described(where: str, arrays: dict[str, Stored], notes: dict[str, Any], ima
         reason = " ".join(str(error).split())
         raise InputError(f"{where}: its text tower is not as Transformers writes them ({reason})") from error
 
-
         return nnx.eval_shape(functools.partial(_build, arrays, notes, image))
     is_clip = "text_projection.weight" in arrays
     family, presumed = KINDS[is_clip]

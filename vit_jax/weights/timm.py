@@ -1,5 +1,5 @@
-"""The `.safetensors` files and folders of PyTorch Image Models (timm): ViTs, those of `timm_eva` and `timm_beit`,
-Swins, and the ResNets of `timm_resnet`.
+"""The `.safetensors` files and folders of PyTorch Image Models (timm): ViTs, those of `timm_eva`, `timm_beit` and
+`timm_aimv2`, Swins, and the ResNets of `timm_resnet`.
 
 A lone file says little beside the arrays: what is known only to timm's model names is taken from its conventions (heads
 of 64, exact GELU, a class token that is read), from what we note in a file's metadata, or from keywords of `load`. A
@@ -15,7 +15,7 @@ import numpy as np
 from vit_jax.config import Model, from_dict
 from vit_jax.errors import InputError
 from vit_jax.models.variants import SIZES, kind_of, reduction
-from vit_jax.weights import files, swin, timm_beit, timm_config, timm_eva, timm_resnet
+from vit_jax.weights import files, swin, timm_aimv2, timm_beit, timm_config, timm_eva, timm_resnet
 from vit_jax.weights.described import names_of, preprocessing_fields, preprocessing_of, write_folder
 from vit_jax.weights.rules import Rule, convolution, linear, norm, positions, reshaped, same
 from vit_jax.weights.supported import ANY, PLAIN, count, grid_of, grid_of_offsets
@@ -50,6 +50,8 @@ _VIT = PLAIN | {
 
 def supported(config: Model) -> dict:
     """Return the table of what the class of a resolved config holds."""
+    if config.norm == "rms":
+        return timm_aimv2.SUPPORTED
     return timm_beit.supported(config) if config.relative_prefix else _VIT
 
 
@@ -114,6 +116,8 @@ def _vit_facts(arrays: dict[str, np.ndarray], notes: dict, noted: dict | None, g
     is_beit = timm_beit.has_beit(arrays)
     if is_beit:
         own = timm_beit.fields(arrays)
+    elif timm_aimv2.has_aimv2(arrays):
+        own = timm_aimv2.fields(arrays)
     else:
         own = timm_eva.fields(arrays) if timm_eva.has_eva(arrays) else _block_fields(arrays)
     if timm_eva.has_perception(arrays):
@@ -164,14 +168,17 @@ def _block_fields(arrays: dict[str, np.ndarray]) -> dict:
     }
 
 
-def _block_rules() -> list[Rule]:
+def _block_rules(config: Model) -> list[Rule]:
+    mlp = linear(("blocks/mlp/gate", "blocks/mlp/fc1"), "blocks.{i}.mlp.fc1")
+    if config.norm == "rms":
+        mlp = [*linear("blocks/mlp/gate", "blocks.{i}.mlp.fc1_g"), *linear("blocks/mlp/fc1", "blocks.{i}.mlp.fc1_x")]
     return [
         *linear(tuple(f"blocks/attn/{x}" for x in ("query", "key", "value")), "blocks.{i}.attn.qkv", outputs=2),
         *norm("blocks/attn/query_norm", "blocks.{i}.attn.q_norm"),
         *norm("blocks/attn/key_norm", "blocks.{i}.attn.k_norm"),
         *linear("blocks/attn/out", "blocks.{i}.attn.proj"),
         same("blocks/scale1", "blocks.{i}.ls1.gamma"),
-        *linear(("blocks/mlp/gate", "blocks/mlp/fc1"), "blocks.{i}.mlp.fc1"),
+        *mlp,
         *linear("blocks/mlp/fc2", "blocks.{i}.mlp.fc2"),
         same("blocks/scale2", "blocks.{i}.ls2.gamma"),
     ]
@@ -184,7 +191,7 @@ def rules(config: Model, arrays: dict[str, np.ndarray] | None = None) -> list[Ru
     if config.swin is not None:
         return swin.rules(config, swin.TIMM)
     is_eva = timm_eva.is_eva(config) or config.relative_prefix
-    block = timm_eva.block_rules(config, arrays) if is_eva else _block_rules()
+    block = timm_eva.block_rules(config, arrays) if is_eva else _block_rules(config)
     pool = [
         reshaped("pool/probe", "attn_pool.latent"),
         *linear("pool/attn/query", "attn_pool.q", outputs=2),
@@ -200,6 +207,7 @@ def rules(config: Model, arrays: dict[str, np.ndarray] | None = None) -> list[Ru
         timm_beit.table_rule(config) if config.relative_prefix else positions("pos_embed"),
         *(timm_resnet.hybrid_rules(config) if config.resnet is not None else []),
         *convolution("embedding", "patch_embed.proj"),
+        *norm("embedding/norm", "patch_embed.norm"),
         *norm("embedding_norm", "norm_pre"),
         *norm("blocks/norm1", "blocks.{i}.norm1"),
         *norm("blocks/norm2", "blocks.{i}.norm2"),

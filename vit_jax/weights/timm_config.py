@@ -9,7 +9,7 @@ from typing import Any
 from vit_jax.config import Model, height_width
 from vit_jax.errors import InputError
 from vit_jax.models.variants import NAMES, name_of, reduction
-from vit_jax.weights import timm_beit, timm_eva
+from vit_jax.weights import timm_aimv2, timm_beit, timm_eva
 from vit_jax.weights.described import names_of, per_channel, preprocessing_fields, preprocessing_of
 
 POOLS = {"token": "token", "avg": "gap", "map": "map", "": "none"}
@@ -25,8 +25,18 @@ HEADS = {
 TANH = r"vit_((so400m|giantopt)_patch16|base_patch32)_siglip_.*|vit_large_patch16_siglip_(gap_)?512"
 # Whose arrays have names that are known here, but that compute something else.
 OTHERS = r".*_rpn_.*|test_vit3|.*_rope_.*|vit_pe_(lang|spatial)_.*|.*_(lingbot|sapiens2)|eva02_enormous_.*|beit3_.*"
-FAMILIES = "ViT, DeiT III, DINOv2, DINOv3, BEiT, EVA, EVA-02, CLIP, SigLIP, Perception Encoder's core, Swin and BiT"
-ARGUMENTS = ("norm_layer", "block_fn", "mlp_layer", "attn_layer", "embed_layer", "pool_include_prefix")
+FAMILIES = (
+    "ViT, DeiT III, DINOv2, DINOv3, BEiT, AIMv2, EVA, EVA-02, CLIP, SigLIP, Perception Encoder's core, Swin and BiT"
+)
+ARGUMENTS = (
+    "norm_layer",
+    "embed_norm_layer",
+    "block_fn",
+    "mlp_layer",
+    "attn_layer",
+    "embed_layer",
+    "pool_include_prefix",
+)
 
 # timm's names of our sizes, and the patches that it has names for; arguments make any other of "vit_base_patch16_224".
 SIZES = {
@@ -175,6 +185,8 @@ def architecture_of(config: Model) -> str:
         return f"resnetv2_{name.removeprefix('BiT-R')}_bit"
     if config.swin is not None:
         return f"swin_{SWINS.get(name, 'tiny')}_patch4_window7_224"
+    if config.norm == "rms":
+        return timm_aimv2.architecture_of(config)
     if config.norm_eps not in ((1e-5, 1e-6) if config.resnet is None else (1e-6,)):
         raise InputError(
             f"a timm folder can't hold the norms' epsilon (norm_eps={config.norm_eps!r}); load the weights with "
@@ -212,7 +224,7 @@ def architecture_of(config: Model) -> str:
 
 def _arguments(config: Model) -> dict[str, Any]:
     eva = timm_eva.is_eva(config) or config.relative_prefix
-    hidden = config.mlp_dim * (2 if config.swiglu and not eva else 1)
+    hidden = config.mlp_dim * (2 if config.swiglu and not eva and config.norm == "layer" else 1)
     ratio = hidden / config.width
     # timm rounds down.
     ratio = ratio if int(config.width * ratio) == hidden else (hidden + 0.5) / config.width
@@ -240,6 +252,7 @@ def _arguments(config: Model) -> dict[str, Any]:
         "reg_tokens": config.registers,
         "pos_embed": "none" if config.position == "none" else "learn",
         "pre_norm": config.embedding_norm,
+        **({"proj_bias": config.linear_bias} if config.norm == "rms" else {}),
         **({} if config.swiglu else {"act_layer": activation}),
     }
 
