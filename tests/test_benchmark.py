@@ -91,6 +91,21 @@ def test_predict_beside_its_forward_pass(tmp_path):
     assert whole["of the bare forward pass"] == pytest.approx(whole["images/s"] / bare["images/s"])
 
 
+def test_pictures_of_many_shapes_beside_padded_ones(tmp_path):
+    for i, size in enumerate(((20, 60), (60, 20), (40, 40), (40, 40)) * 4):
+        Image.new("RGB", size).save(tmp_path / f"{i:02}.png")
+    out = tmp_path / "figures.json"
+    options = ["--model=mu/8", "--image_size=32", "--packing=32", "--share=2", "--rounds=1", "--seconds=0.01"]
+    main(["packing", f"--pictures={tmp_path}", *options, f"--json={out}"])
+    rows = {row["pictures"]: row for row in json.loads(out.read_text())["rows"]}
+    # Of 16 patches, pictures get 2 x 6, 6 x 2 and 4 x 4.
+    assert [rows[name]["patches computed"] for name in ("native", "padded", "packed")] == [16, 36, 16]
+    assert rows["native"]["patches of pictures"] == 14
+    assert rows["native"]["FLOPs over padded"] < rows["packed"]["FLOPs over padded"] < 1
+    with pytest.raises(InputError, match="holds 17 files, fewer than --batch=64"):
+        main(["packing", f"--pictures={tmp_path}", "--batch=64"])
+
+
 def test_what_can_not_be_compared_is_refused():
     for arguments, message in (
         (["trian"], "no benchmark 'trian'; did you mean 'train'?"),

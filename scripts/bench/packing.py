@@ -70,7 +70,7 @@ def main(argv: list[str]) -> None:
     files = sorted(path for path in args.pictures.rglob("*") if path.is_file())[: args.batch]
     if len(files) < args.batch:
         raise InputError(f"--pictures={args.pictures}: holds {len(files)} files, fewer than --batch={args.batch}")
-    sizes = [Image.open(path).size[::-1] for path in files]
+    sizes = [_size(path) for path in files]
     native = override(read_config(args.model, args), {"data.resize": "'native'"})
     packed = override(native, {"data.packing": str(args.packing), "data.pictures": str(args.share)})
     patch, most = with_model(native).model.patch, most_patches(with_model(native))
@@ -102,3 +102,8 @@ def main(argv: list[str]) -> None:
         for name, step in steps.items()
     ]
     write_report(rows, args.json, args.markdown)
+
+
+def _size(path: Path) -> tuple[int, int]:
+    with Image.open(path) as picture:
+        return picture.size[::-1]
