@@ -81,7 +81,9 @@ def _described(where: str, arrays: dict[str, Stored], notes: dict[str, Any], ima
         reason = " ".join(str(error).split())
         raise InputError(f"{where}: its text tower is not as Transformers writes them ({reason})") from error
 
-        return nnx.eval_shape(functools.partial(_build, arrays, notes, image))
+
+def _build(arrays: dict[str, Stored], notes: dict[str, Any], image: Backbone) -> ImageText:
+    kind, notes = notes.get("model_type"), notes.get("text_config") or {}
     is_clip = "text_projection.weight" in arrays
     family, presumed = KINDS[is_clip]
     presumed = FAMILIES[family].defaults | presumed
