@@ -17,7 +17,7 @@ from vit_jax.cluster.sharding import make_mesh
 from vit_jax.config import Augment, Config, Data, MeshShape, Model, Optim
 from vit_jax.data.crop import whole
 from vit_jax.data.decode import decode
-from vit_jax.data.rows import budgets
+from vit_jax.data.rows import budgets, sequence
 from vit_jax.errors import InputError
 from vit_jax.evaluators import evaluate_model
 from vit_jax.experiment import build_experiment
@@ -172,6 +172,13 @@ def test_batches_hold_the_pictures_in_their_own_shapes(folder):
     ):
         np.testing.assert_array_equal(ours["image"], streamed["image"])
         np.testing.assert_array_equal(ours["grid"], streamed["grid"])
+
+
+def test_sequences_are_no_longer_than_they_need_be():
+    lengths = {packing: sequence(with_data(SIZED, packing=packing)) for packing in (16, 24, 40)}
+    assert lengths == {16: (1, 16), 24: (1, 16), 40: (2, 16)}
+    assert sequence(SIZED) == (1, 16)
+    assert sequence(with_data(SIZED, packing=40, pictures=4)) == (4, 10)
 
 
 def test_sequences_do_not_depend_on_start_or_hosts(folder):

@@ -43,8 +43,8 @@ class Data(Section):
             with bars of the mean color ("pad"), all of it with its aspect ratio changed ("stretch"), or all of it as it
             is ("native"): scaled, up or down, to at most as many patches as `image_size` has, in about its own aspect
             ratio, whatever that is (Tschannen et al., 2025). In training, "native" fits what is cropped likewise.
-        packing: patches in each sequence of a training batch, with "native" pictures: several share one, and each
-            attends to itself alone (Dehghani et al., 2023, NaViT). None: each is a sequence of its own.
+        packing: patches in each sequence of a training batch, at most, with "native" pictures: several share one, and
+            each attends to itself alone (Dehghani et al., 2023, NaViT). None: each is a sequence of its own.
         pictures: that share such a sequence; None: as many as always fit. Where there are more, each gets a random
             part of the sequence, in proportion to draws between 1/2 and 3/2: training at many resolutions, for the
             cost of their mean.

@@ -40,7 +40,7 @@ def extra_columns(config: Config) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def sequence(config: Config) -> tuple[int, int]:
-    """Return how many pictures share a training sequence, and how many of its patches each has on average.
+    """Return how many pictures share a training sequence, and its length over their number.
 
     Raises:
         InputError: a sequence is shorter than a picture, or can't hold a patch of each.
@@ -56,7 +56,7 @@ def sequence(config: Config) -> tuple[int, int]:
     number = data.pictures or data.packing // most
     if data.packing < 2 * number:
         raise InputError(f"config.data.pictures={number}: too many for a sequence of {data.packing} patches")
-    return number, data.packing // number
+    return number, min(data.packing // number, most)
 
 
 def budgets(config: Config, step: int, first: int) -> Int[np.ndarray, " pictures"]:
