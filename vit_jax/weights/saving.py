@@ -29,7 +29,9 @@ def save(model: Backbone, where: str | os.PathLike, format: str | None = None) -
         where: a path; the ending chooses the format: `.npz` Google's, `.safetensors` timm's, none a Transformers
             directory.
         format: "google", "timm", "huggingface", "big_vision" or "bit", whatever the ending; "timm" without the ending
-            `.safetensors` is a directory that `timm.create_model("local-dir:DIR", pretrained=True)` reads.
+            `.safetensors` is a directory that `timm.create_model("local-dir:DIR", pretrained=True)` reads. Models for
+            pictures in their own shapes (`preprocessing.resize="native"`) become timm's `naflexvit` if positions follow
+            as it has them, by any `resample` but "bilinear".
 
     Raises:
         InputError: the format is unknown or can't hold the model (everything it can't is named), or a disk error.

@@ -93,10 +93,13 @@ def facts(arrays: dict[str, Stored], notes: dict, grid: tuple[int, int] | None) 
     width, pixels = arrays["embeds.proj.weight"].shape
     channels = arguments.get("in_chans") or (3 if math.isqrt(pixels // 3) ** 2 * 3 == pixels else 1)
     patch = math.isqrt(pixels // channels)
+    if patch**2 * channels != pixels or set(np.ravel(arguments.get("patch_size", patch))) != {patch}:
+        raise InputError(f"embeds.proj.weight: patches of {pixels} numbers aren't squares of {channels} channels")
     _, rows, columns, _ = arrays["embeds.pos_embed"].shape
     if grid not in (None, (rows, columns)):
         raise InputError(f"grid={grid}: the file has positions of {rows} x {columns} patches")
-    # Of the `VisionTransformer` with these arrays; only their shapes are asked for.
+    # Of the `VisionTransformer` with these arrays; only their shapes are asked for. A norm before the blocks, which
+    # would be taken for CLIP's, is left out here, and told as an array too many.
     plain = {name.removeprefix("embeds."): array for name, array in arrays.items() if not name.startswith("norm_pre.")}
     plain |= {
         "patch_embed.proj.weight": np.broadcast_to(np.False_, (width, channels, patch, patch)),
