@@ -144,7 +144,9 @@ def _arguments(notes: dict[str, Any]) -> dict[str, Any]:
         raise InputError(f"architecture={architecture!r} in config.json: no such model here; there are {known}")
     for key, value in arguments.items():
         if key not in READ and (value != FIXED[key] if key in FIXED else value):
-            raise InputError(f"model_args in config.json: {key}={value!r} isn't known here, only {FIXED.get(key)!r}")
+            raise InputError(
+                f"model_args in config.json: {key}={value!r} isn't known here, only {FIXED.get(key, False)!r}"
+            )
     return ARCHITECTURES[architecture] | arguments
 
 
