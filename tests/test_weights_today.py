@@ -1,5 +1,6 @@
 """Today's families as timm writes them: outputs are the owner's, at its size and at another, and files come back."""
 
+import dataclasses
 import json
 import shutil
 
@@ -73,7 +74,9 @@ def test_a_folder_is_written_as_it_was(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "folder", ["timm_dinov3", "timm_eva02_norm", "timm_clip", "timm_perception", "timm_beit_shared", "timm_aimv2"]
+    "folder",
+    ["timm_dinov3", "timm_eva02_norm", "timm_clip", "timm_perception", "timm_beit_shared", "timm_aimv2"]
+    + ["timm_naflex", "timm_naflex_gap"],
 )
 def test_a_lone_file_is_read_as_it_was_written(folder, tmp_path):
     model = vit_jax.load(TODAY / folder)
@@ -81,13 +84,46 @@ def test_a_lone_file_is_read_as_it_was_written(folder, tmp_path):
     same_model(vit_jax.load(tmp_path / "x.safetensors"), model)
 
 
-def test_naflex_weights_take_pictures_of_any_shape():
-    model = vit_jax.load(TODAY / "hf_naflex")
+@pytest.mark.parametrize("folder", ["hf_naflex", "timm_naflex_gap"])
+def test_naflex_weights_take_pictures_of_any_shape(folder):
+    model = vit_jax.load(TODAY / folder)
     shapes = [(64, 64), (48, 80)]
     pictures = [picture for size in shapes for picture in EXPECTED[f"images/{size[0]}x{size[1]}"]]
     packed, rows = pack(pictures, 16, 32)
-    wanted = np.concatenate([EXPECTED[f"hf_naflex/{size[0]}x{size[1]}/outputs"] for size in shapes])
-    assert relative(np.asarray(model.features(packed))[rows], wanted) < 2e-5
+    wanted = np.concatenate([EXPECTED[f"{folder}/{size[0]}x{size[1]}/outputs"] for size in shapes])
+    outputs = model.features(packed) if model.head is None else model(packed)
+    assert relative(np.asarray(outputs)[rows], wanted) < 2e-5
+
+
+@pytest.mark.parametrize("folder", ["timm_naflex", "timm_naflex_gap"])
+def test_a_lone_naflexvit_is_read_by_convention(folder):
+    # Layers of 16 channels alone don't say how many heads they have.
+    model = vit_jax.load(TODAY / folder / "model.safetensors", num_heads=2)
+    same_model(model, vit_jax.load(TODAY / folder))
+
+
+def test_a_naflexvit_is_written_for_pictures_in_their_own_shapes(tmp_path):
+    model = vit_jax.load(TODAY / "timm_naflex", image_size=(48, 80))
+    vit_jax.save(model, tmp_path / "x", "timm")
+    described = json.loads((tmp_path / "x" / "config.json").read_text())
+    assert described["model_args"]["pos_embed_grid_size"] == [3, 5]
+    same_model(vit_jax.load(tmp_path / "x"), model)
+    cropped = dataclasses.replace(model.preprocessing, resize="crop")
+    model.preprocessing = cropped
+    vit_jax.save(model, tmp_path / "y", "timm")
+    assert json.loads((tmp_path / "y" / "config.json").read_text())["architecture"] == "vit_base_patch16_224"
+    with pytest.raises(
+        InputError, match="a naflexvit file holds models with preprocessing.resize='native' and resample"
+    ):
+        vit_jax.save(model, tmp_path / "z", "naflexvit")
+
+
+def test_a_naflexvit_goes_to_transformers_and_back(tmp_path):
+    model = vit_jax.load(TODAY / "timm_naflex")
+    vit_jax.save(model, tmp_path / "x")
+    assert json.loads((tmp_path / "x" / "config.json").read_text())["model_type"] == "siglip2_vision_model"
+    vit_jax.save(vit_jax.load(tmp_path / "x"), tmp_path / "y", "timm")
+    same_model(vit_jax.load(tmp_path / "y"), model)
 
 
 def test_naflex_preprocessing_is_kept(tmp_path):
@@ -177,6 +213,19 @@ def test_of_a_whole_clip_the_image_tower_is_read(kind, tmp_path):
         ("timm_beit", lambda a: a, {"model_args": {"use_abs_pos_emb": True}}, "use_abs_pos_emb=True isn't known here"),
         ("timm_beit", lambda a: a, {"model_args": {"use_rel_pos_bias": False}}, "use_shared_rel_pos_bias=False isn't"),
         ("timm_beit", lambda a: a, {"architecture": "beit3_base_patch16_224"}, "no such model here; of timm's"),
+        ("timm_naflex", lambda a: a, {"architecture": "naflexvit_base_patch16_par_gap"}, "there are naflexvit_base_p"),
+        ("timm_naflex", lambda a: a, {"architecture": "naflexvit_base_patch16_radio_v3"}, "no such model here; there"),
+        ("timm_naflex", lambda a: a, {"model_args": {"pos_embed_ar_preserving": True}}, "=True isn't known here"),
+        (
+            "timm_naflex",
+            lambda a: a,
+            {"model_args": {"patchify_channels_last": False}},
+            "=False isn't known here, only",
+        ),
+        ("timm_naflex", lambda a: a, {"model_args": {"patch_size": [8, 32]}}, "patches of 768 numbers aren't squares"),
+        ("timm_naflex", lambda a: a, {"model_args": {"pos_embed_interp_mode": "area"}}, "only bicubic, bilinear are"),
+        ("timm_naflex", lambda a: {**a, "blocks.0.gamma_1": np.ones(16)}, {}, "its blocks are those of a timm `Eva`"),
+        ("timm_naflex", lambda a: {**a, "norm_pre.weight": np.ones(16)}, {}, r"unexpected \(1\): norm_pre.weight"),
         (
             "hf_beit",
             lambda a: {**a, "lm_head.weight": np.ones(3)},

@@ -41,6 +41,9 @@ TIMM = {
         "vit_pe_core_gigantic_patch14_448",
         dict(img_size=56, num_classes=5, attn_pool_num_heads=2, mlp_ratio=3),
     ),
+    # Their positions are for 4 x 4 patches.
+    "timm_naflex": ("naflexvit_base_patch16_siglip", dict(pos_embed_grid_size=(4, 4))),
+    "timm_naflex_gap": ("naflexvit_base_patch16_gap", dict(pos_embed_grid_size=(4, 4), num_classes=5)),
     "timm_clip": ("vit_base_patch16_clip_quickgelu_224", dict(img_size=64, num_classes=5)),
 }
 
@@ -166,9 +169,10 @@ def main(folder, word=""):
     for name, (architecture, own) in chosen(TIMM, word):
         model = draw(timm.create_model(architecture, **{"num_classes": 0} | SIZES | own))
         timm.models.save_for_hf(model, folder / name, safe_serialization=True, model_args=SIZES | own)
-        patch = model.patch_embed.patch_size[0]
+        patch = (model.embeds if "naflex" in name else model.patch_embed).patch_size[0]
         for size in ((4 * patch, 4 * patch), (3 * patch, 5 * patch)):
-            model.set_input_size(img_size=size)
+            if hasattr(model, "set_input_size"):  # NaFlexVit takes pictures of any shape.
+                model.set_input_size(img_size=size)
             images = pictures(*size)
             with torch.no_grad():
                 tokens = model.forward_features(images)

@@ -7,10 +7,13 @@ Each says whether a file's names are its own (`matches`), reads the architecture
 The arrays of a file are `files.Stored`: names and shapes are there, and `np.asarray(array)` reads one.
 """
 
-from vit_jax.weights import big_vision, bit, google, huggingface, timm
+from vit_jax.weights import big_vision, bit, google, huggingface, timm, timm_naflex
 
 # In the order in which a file's names are tried: big_vision's are the least particular.
-FORMATS = {"bit": bit, "google": google, "timm": timm, "huggingface": huggingface, "big_vision": big_vision}
+FORMATS = {
+    **{"bit": bit, "google": google, "naflexvit": timm_naflex, "timm": timm},
+    **{"huggingface": huggingface, "big_vision": big_vision},
+}
 # Those with a place for label names and preprocessing.
-DESCRIBED = ("timm", "huggingface")
+DESCRIBED = ("naflexvit", "timm", "huggingface")
 ENDINGS = {".npz": "google", ".safetensors": "timm", "": "huggingface"}

@@ -11,7 +11,7 @@ from vit_jax.errors import InputError, nearest
 from vit_jax.models import Backbone, BiT, ViT
 from vit_jax.models.text import ImageText, TextHead
 from vit_jax.models.variants import kind_of
-from vit_jax.weights import huggingface_pictures
+from vit_jax.weights import huggingface_pictures, timm_naflex
 from vit_jax.weights.baked import bake
 from vit_jax.weights.described import preprocessing_of
 from vit_jax.weights.formats import DESCRIBED, ENDINGS, FORMATS
@@ -29,7 +29,9 @@ def save(model: Backbone, where: str | os.PathLike, format: str | None = None) -
         where: a path; the ending chooses the format: `.npz` Google's, `.safetensors` timm's, none a Transformers
             directory.
         format: "google", "timm", "huggingface", "big_vision" or "bit", whatever the ending; "timm" without the ending
-            `.safetensors` is a directory that `timm.create_model("local-dir:DIR", pretrained=True)` reads.
+            `.safetensors` is a directory that `timm.create_model("local-dir:DIR", pretrained=True)` reads. Models for
+            pictures in their own shapes (`preprocessing.resize="native"`) become timm's `naflexvit` if positions follow
+            as it has them, by any `resample` but "bilinear".
 
     Raises:
         InputError: the format is unknown or can't hold the model (everything it can't is named), or a disk error.
@@ -49,6 +51,8 @@ def save(model: Backbone, where: str | os.PathLike, format: str | None = None) -
     if isinstance(model, BiT) and format == "google":
         # Google published both under the same ending.
         format = "bit"
+    if format == "timm" and timm_naflex.is_naflex(model):
+        format = "naflexvit"
     if model.label_names is not None and len(model.label_names) != model.num_classes:
         counts = f"{len(model.label_names):,} label names, but {model.num_classes:,} outputs"
         raise InputError(f"{where}: the model has {counts}; set model.label_names")

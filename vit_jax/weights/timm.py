@@ -61,6 +61,7 @@ NOTED = {
     "ViT": (
         *("num_heads", "pool", "pool_heads", "pool_prefix", "pool_norm", "class_token", "gelu", "norm_eps"),
         *("layer_scale", "rope", "rope_unit", "rope_grid", "rope_start", "rope_shift", "rope_jitter", "rope_rescale"),
+        "resample",
     ),
     "Swin": ("window",),
     "BiT": (),
