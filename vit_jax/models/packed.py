@@ -151,6 +151,9 @@ def packed_activations(model: Any, packed: Packed, names: tuple[str, ...]) -> di
         InputError: another one is asked for.
     """
     if other := [name for name in names if name not in ("pooled", "logits")]:
-        raise InputError(f"activation {other[0]!r}: of pictures of many shapes there are pooled and logits alone")
+        raise InputError(
+            f"activation {other[0]!r}: of pictures of many shapes there are pooled and logits alone; "
+            "resize 'crop', 'pad' or 'stretch' gives them one"
+        )
     pooled = packed_features(model, packed)
     return {name: pooled if name == "pooled" else model.head(pooled) for name in names}
