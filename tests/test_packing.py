@@ -11,6 +11,7 @@ from flax import nnx
 from PIL import Image
 
 from tests.drawn import TINY, drawn_model
+from tests.golden import DATA
 from tests.tiny import run_steps
 from vit_jax import data
 from vit_jax.cluster.sharding import make_mesh
@@ -24,7 +25,7 @@ from vit_jax.experiment import build_experiment
 from vit_jax.models.packed import mirror
 from vit_jax.packing import cut_patches, fit_grid, pack
 from vit_jax.predict import predict
-from vit_jax.weights import save
+from vit_jax.weights import load, save
 
 SHAPES = [(rows, columns) for rows in range(1, 6) for columns in range(2, 6)]
 # What each picture of a small folder measures.
@@ -222,6 +223,15 @@ def test_evaluation_and_prediction_see_the_whole_picture(folder, tmp_path):
     assert accuracy == np.mean(right)
 
 
+def test_a_resnet_is_refused_before_pictures_are_read(folder):
+    weights = DATA / "timm_bit.safetensors"
+    with pytest.raises(InputError, match="pictures of many shapes .* need a ViT"):
+        next(predict(weights, [folder], resize="native"))
+    where = Data(name="folder", path=str(folder), val=".", resize="native")
+    with pytest.raises(InputError, match="pictures of many shapes .* need a ViT"):
+        evaluate_model(load(weights), tuple("abcdefg"), where)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -249,7 +259,7 @@ def test_bad_config():
         (with_data(CONFIG, packing=8), "config.data.packing=8: shorter than a picture of 16 patches"),
         (with_data(CONFIG, packing=48), r"sequences of 3 pictures \(48 patches\) on 8 devices .* multiple of 24"),
         (with_data(CONFIG, packing=16, pictures=9), "config.data.pictures=9: too many for a sequence of 16 patches"),
-        (dataclasses.replace(CONFIG, model=Model(name="BiT-R50x1")), "config.data.resize='native': needs a ViT"),
+        (dataclasses.replace(CONFIG, model=Model(name="BiT-R50x1")), "need a ViT"),
         (dataclasses.replace(CONFIG, model=Model(name="R26+Ti/32")), "model.resnet=.*pictures of many shapes"),
     ):
         with pytest.raises(InputError, match=message):

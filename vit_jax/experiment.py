@@ -20,7 +20,7 @@ from vit_jax.models import abstract_model, init_params
 from vit_jax.models.drops import subset
 from vit_jax.models.layers import compute_dtype
 from vit_jax.models.packed import check_packed
-from vit_jax.models.variants import kind_of, resolve, with_model
+from vit_jax.models.variants import resolve, with_model
 from vit_jax.optim import build_optimizer, build_schedule
 from vit_jax.optim.rates import trained_names
 from vit_jax.step import Batch, Metrics, Numbers, State, init_state, make_eval_step, make_train_step
@@ -167,8 +167,6 @@ def _check_parts(config: Config, mesh: Mesh) -> None:
 
 
 def _check_native(config: Config, devices: int) -> None:
-    if kind_of(config.model.name) != "ViT":
-        raise InputError(f"config.data.resize='native': needs a ViT, not {config.model.name!r}")
     check_packed(config.model)
     number, share = sequence(config)
     if config.batch % (devices * number):

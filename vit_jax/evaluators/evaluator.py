@@ -15,9 +15,10 @@ from vit_jax.cluster.sharding import BATCH, batch_rows, place_batch
 from vit_jax.config import Config, Evaluation
 from vit_jax.data.bad import BadPictures
 from vit_jax.data.pipeline import LABEL, Columns
-from vit_jax.data.rows import extra_columns, picture_shape
+from vit_jax.data.rows import extra_columns, is_native, picture_shape
 from vit_jax.data.sources.relabelled import relabel
 from vit_jax.data.sources.source import Source
+from vit_jax.models.packed import check_packed
 from vit_jax.models.text import TextHead
 from vit_jax.models.variants import with_model
 from vit_jax.step import Batch, make_activations, make_eval_step
@@ -135,6 +136,8 @@ class Subject:
         self.text_head = text_head
         # Native pictures are cut into patches of the size that the model has.
         self.task, self.config, self.label_names, self.mesh = task, with_model(config), label_names, mesh
+        if is_native(config):
+            check_packed(self.config.model)
         self.graph = graph
         self.outputs, self.activations = make_eval_step(graph, task), make_activations(graph)
         self.failures: list[Exception] = []

@@ -12,6 +12,7 @@ from vit_jax.models.drops import dropout
 from vit_jax.models.layers import apply_blocks
 from vit_jax.models.position import num_prefix
 from vit_jax.models.rotary import rotation_at
+from vit_jax.models.variants import kind_of
 from vit_jax.packing import Packed
 from vit_jax.pixels import as_input
 
@@ -44,6 +45,8 @@ class Located(NamedTuple):
 
 def check_packed(config: Model) -> None:
     """Raise an `InputError` if a model of this config can't take packed pictures."""
+    if kind_of(config.name) != "ViT":
+        raise InputError(f"model {config.name!r}: pictures of many shapes (resize='native') need a ViT")
     for key, known in PACKED.items():
         if (value := getattr(config, key)) not in known:
             listed = ", ".join(map(repr, known))

@@ -15,10 +15,11 @@ from jaxtyping import Array, Float, UInt8
 from vit_jax.cluster.sharding import make_mesh
 from vit_jax.config import MeshShape
 from vit_jax.data.pipeline import ahead
+from vit_jax.data.rows import is_native
 from vit_jax.errors import InputError
 from vit_jax.inside.distance import attention_distance
 from vit_jax.models.activations import check_names
-from vit_jax.models.packed import mirror
+from vit_jax.models.packed import check_packed, mirror
 from vit_jax.models.position import num_prefix
 from vit_jax.packing import Packed, pictures_of
 from vit_jax.prediction.listing import Asked
@@ -115,6 +116,8 @@ def run_forward(
 def make_forward(opened: Opened, wanted: Wanted) -> Forward:
     """Return the function that maps pictures, equally many for each local device, to what is wanted of them."""
     model = opened.model
+    if is_native(opened.config):
+        check_packed(model.config)
     task = build_task(opened.config, model.num_classes)
     attention = attention_names(model) if wanted.attention or wanted.distance else []
     if wanted.layer is not None:
